@@ -1,0 +1,35 @@
+"""Every path and hyper-parameter of the CIFAR-10 runs.
+
+Experiments of the original: 1 is FILTERS (16, 16, 32, 64) and 2 is (64, 64, 128, 256), both CTRL_C;
+3 and 4 are DECAY over 120 and 150 epochs.
+"""
+
+# Data sets, the default first; the digits come with scikit-learn and need no download.
+DATASETS = ("cifar10", "digits")
+
+# Network: ResNet-56 of the original, 886,102 parameters.
+STAGES = (9, 9, 9)
+FILTERS = (64, 64, 128, 256)
+REG = 5e-4  # L2 of the stem and the classifier
+MODULE_REG = 1e-4  # L2 of the residual modules, as in the published runs
+
+# Optimizer
+MOMENTUM = 0.9
+
+# The two ways of training, as the options' defaults.
+NETWORK = {"stages": STAGES, "filters": FILTERS}
+CTRL_C = {"epochs": 85, "batch_size": 64, "learning_rate": 0.1, **NETWORK}
+DECAY = {"epochs": 150, "batch_size": 128, "learning_rate": 0.1, **NETWORK}
+POWER = 1.0  # of the polynomial decay
+
+# Augmentation, as a fraction of the image's size. A mirrored digit is no digit.
+AUGMENTATION = {
+    "cifar10": {"shift": 0.1, "flip": True},
+    "digits": {"shift": 0.1},
+}
+
+# Paths, from the folder the script is started in.
+OUTPUT = "output"
+CHECKPOINTS = "checkpoints"  # below the output folder
+DECAY_CHECKPOINTS = "checkpoints_decay"
+DECAY_MODEL = "resnet_cifar10.hdf5"

@@ -1,0 +1,81 @@
+"""Starting Keras: backend, device, precision and seed."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import UserError
+
+
+def start(precision: str = "float32", seed: int = 42) -> None:
+    """Imports Keras and sets what holds for the whole process; prints what it runs on.
+
+    Args:
+        precision: Keras's dtype policy.
+        seed: of the initial weights.
+
+    Raises:
+        UserError: the backend's package is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _quiet():
+            import keras
+
+            names = gpu_names()
+    except ImportError as error:
+        raise UserError(
+            f"Keras's backend cannot be imported ({error}): install it with "
+            "'pip install -r requirements.txt', or name an installed one with KERAS_BACKEND=jax "
+            "or KERAS_BACKEND=torch"
+        ) from error
+    keras.config.set_dtype_policy(precision)
+    keras.utils.set_random_seed(seed)
+    backend = keras.backend.backend()
+    device = ", ".join(names) or f"CPU ({os.cpu_count()} cores)"
+    version = sys.modules[backend].__version__
+    print(f"Keras {keras.__version__} on {backend} {version}, {device}, {precision}", flush=True)
+
+
+def gpu_names() -> list[str]:
+    """Returns the names of the GPUs that the backend sees, and lets their memory grow."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from pipeline import tensorflow_only
+
+        tensorflow_only.grow_gpu_memory()
+        return tensorflow_only.gpu_names()
+    if backend == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+    if backend == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return []
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what libraries write to stderr, unless the import fails.
+
+    TensorFlow's C++ reports missing GPU drivers before it looks at its own log level.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

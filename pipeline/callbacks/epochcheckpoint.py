@@ -1,0 +1,110 @@
+"""Checkpoints from which training goes on exactly as if it had never stopped."""
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+
+from pipeline import history as histories
+from pipeline.errors import UserError
+from pipeline.history import History
+from pipeline.io.checkpoints import checkpoint_path, checkpoints
+from pipeline.io.modelfile import read_checkpoint, save_model
+
+BEST = "best.hdf5"
+
+
+class EpochCheckpoint(keras.callbacks.Callback):
+    """Writes `epoch_{N}.hdf5` after every epoch, keeps every fifth, and `best.hdf5`.
+
+    A checkpoint holds weights, all variables of the optimizer, epoch, history and options, and is
+    written atomically. The latest epoch's is always there; it is removed once a later one is on
+    disk, unless it is one of those to keep or the one that the run was resumed from.
+    `best.hdf5` is the checkpoint with the highest `val_accuracy` that the folder has seen.
+
+    A run that starts from an earlier epoch than the folder's latest moves the later checkpoints to
+    a subfolder `abandoned_1` (or 2, 3, ...), so that the newest is always the run's own.
+
+    Args:
+        output_path: the folder; it is made where it is missing.
+        every: which epochs' checkpoints stay: multiples of this number.
+        start_at: epochs already trained.
+        history: of the epochs already trained.
+        options: of the run, JSON-able; stored in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        output_path: str | Path,
+        every: int = 5,
+        start_at: int = 0,
+        history: History | None = None,
+        options: dict | None = None,
+    ):
+        super().__init__()
+        self.output_path = Path(output_path)
+        self.every = every
+        self.epoch = start_at
+        self.history = histories.trimmed(history or {}, start_at)
+        self.options = options or {}
+        self._start = start_at
+        self._best: float | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Reads the score that a new best checkpoint has to beat."""
+        self.output_path.mkdir(parents=True, exist_ok=True)
+        self._best = _best_accuracy(self.output_path)
+        resumed = checkpoint_path(self.output_path, self._start)
+        if resumed.exists():
+            self._keep_if_best(resumed)  # a kill may have come between the checkpoint and the copy
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the checkpoint of the epoch that has just ended."""
+        learning_rate = self.model.optimizer.learning_rate
+        self.history = histories.appended(self.history, logs or {}, learning_rate)
+        if self.epoch == self._start:
+            _abandon_later(self.output_path, self._start)
+        previous, self.epoch = self.epoch, self.epoch + 1
+        path = checkpoint_path(self.output_path, self.epoch)
+        state = {"epoch": self.epoch, "history": self.history, "options": self.options}
+        save_model(path, self.model, training=state)
+        if previous > self._start and previous % self.every:
+            checkpoint_path(self.output_path, previous).unlink(missing_ok=True)
+        self._keep_if_best(path)
+
+    def _keep_if_best(self, path: Path) -> None:
+        accuracy = self.history.get("val_accuracy", [])
+        if accuracy and (self._best is None or accuracy[-1] > self._best):
+            self._best = accuracy[-1]
+            _replace_by_copy(path, self.output_path / BEST)
+
+
+def _best_accuracy(folder: Path) -> float | None:
+    try:
+        return read_checkpoint(folder / BEST).history["val_accuracy"][-1]
+    except (UserError, KeyError, IndexError):  # none yet, or damaged: the next epoch makes one
+        return None
+
+
+def _abandon_later(folder: Path, epoch: int) -> None:
+    later = [path for number, path in checkpoints(folder).items() if number > epoch]
+    if not later:
+        return
+    number = 1
+    while (aside := folder / f"abandoned_{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in later:
+        path.rename(aside / path.name)
+    print(f"checkpoints after epoch {epoch} were moved to {aside}", flush=True)
+
+
+def _replace_by_copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)

@@ -1,0 +1,74 @@
+"""Stopping between two batches when the user or the system asks for it."""
+
+import os
+import signal
+import sys
+import threading
+
+import keras
+
+from pipeline.errors import Interrupted
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends `fit` after the batch in which SIGINT (Ctrl+C) or SIGTERM arrives.
+
+    Used as a context manager around `fit` and as one of its callbacks. A second signal ends the
+    process at once, with the status 128 + its number.
+
+    Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
+    thread that reads the interpreter's wake-up pipe answers immediately.
+
+    Raises:
+        Interrupted: from `fit`, once the batch has ended.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        super().__init__()
+        self.received: int | None = None
+
+    def __enter__(self) -> "StopOnSignal":
+        self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, end == self._pipe[0])
+        self._handlers = {number: signal.signal(number, _ignore) for number in self.SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self._pipe[1])
+        self._thread.join()
+        os.close(self._pipe[0])
+
+    def _listen(self) -> None:
+        while received := os.read(self._pipe[0], 1):
+            number = received[0]
+            if number not in self.SIGNALS:
+                continue
+            if self.received is not None:
+                os._exit(128 + number)
+            self.received = number
+            print("\nstopping after this batch; once more stops at once", file=sys.stderr)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops training."""
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops validation; its epoch counts as not completed."""
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Does nothing: a handler must be set for the signal to reach the wake-up pipe."""

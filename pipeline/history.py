@@ -1,0 +1,55 @@
+"""A run's history: for each measure one value an epoch, as Keras's History has it."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UserError
+
+History = dict[str, list[float]]
+MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+def epochs(history: History) -> int:
+    """Returns the number of epochs a history covers."""
+    return max((len(values) for values in history.values()), default=0)
+
+
+def appended(history: History, logs: dict, learning_rate: object) -> History:
+    """Returns the history with one more epoch.
+
+    Args:
+        history: the epochs before.
+        logs: what Keras gives to `on_epoch_end`.
+        learning_rate: the optimizer's.
+    """
+    # float32's own shortest digits: 0.1, not 0.10000000149.
+    row = {**logs, "learning_rate": float(str(np.float32(learning_rate)))}
+    return {name: [*history.get(name, []), float(row[name])] for name in MEASURES if name in row}
+
+
+def trimmed(history: History, count: int) -> History:
+    """Returns the first `count` epochs of a history."""
+    return {name: values[:count] for name, values in history.items()}
+
+
+def read_history(path: str | Path) -> History:
+    """Reads a history that `TrainingMonitor` has written.
+
+    Raises:
+        UserError: the file is no history.
+    """
+    try:
+        history = json.loads(Path(path).read_text())
+        if not all(
+            isinstance(values, list)
+            and len(values) == epochs(history)
+            and all(isinstance(value, float) and math.isfinite(value) for value in values)
+            for values in history.values()
+        ):
+            raise ValueError("it holds something else")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged or no history ({error}); move it away") from error
+    return history

@@ -1,0 +1,36 @@
+"""Replacing a file so that a kill or a power cut leaves the old or the new one, never half."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
+    """Writes `data` to a temporary file beside `path`, flushes it to disk and renames it.
+
+    The temporary name is always the same, so that what a kill leaves behind is overwritten by the
+    next write instead of piling up.
+
+    Args:
+        path: the file to create or replace.
+        data: its whole content; text is encoded as UTF-8.
+
+    Raises:
+        OSError: the data could not be written; `path` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is durable only once the folder is on disk.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

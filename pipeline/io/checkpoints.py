@@ -1,0 +1,44 @@
+"""A folder of checkpoints, `epoch_{N}.hdf5`."""
+
+import re
+import sys
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.io.modelfile import Checkpoint, read_checkpoint
+
+_NAME = re.compile(r"epoch_(\d+)\.hdf5")
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Returns where the checkpoint of an epoch lies."""
+    return folder / f"epoch_{epoch}.hdf5"
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Returns the checkpoints in a folder by epoch, the latest first."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = {int(match[1]): file for file in files if (match := _NAME.fullmatch(file.name))}
+    return dict(sorted(found.items(), reverse=True))
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Returns the latest whole checkpoint of a folder, None where it has none at all.
+
+    Damaged ones are passed over with a line that says so.
+
+    Raises:
+        UserError: the folder has checkpoints, and all are damaged.
+    """
+    damage = None
+    for path in checkpoints(folder).values():
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError as error:
+            print(f"warning: {error}; falling back to the one before", file=sys.stderr)
+            damage = error
+        else:
+            return checkpoint
+    if damage:
+        raise UserError(f"{folder} has no checkpoint that is whole; the oldest: {damage}")
+    return None

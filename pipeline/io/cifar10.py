@@ -1,0 +1,210 @@
+"""CIFAR-10 from a local copy in any of its usual forms, Keras's cache, or the network."""
+
+import os
+import pickle
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import keras
+import numpy as np
+from imutils import paths
+
+from pipeline.errors import UserError
+from pipeline.io.dataset import Dataset
+
+LABEL_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+SIZE = 32
+FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+ORIGIN = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST_BATCH = "test_batch"
+BATCH_BYTES_LIMIT = 64 * 2**20  # a batch of 10,000 images takes 31 MB
+
+
+def read_cifar10(path: str | None = None) -> Dataset:
+    """Reads CIFAR-10.
+
+    Args:
+        path: the folder `cifar-10-batches-py`, the archive `cifar-10-python.tar.gz`, or a folder
+            `{train,test}/<class>/*.png`. Without it, Keras's cache is used, and filled by a
+            download where it is empty.
+
+    Returns:
+        The data set; its classes come in alphabetical order, as in the original archive.
+
+    Raises:
+        UserError: the data are missing, damaged or not CIFAR-10's, or the download failed.
+    """
+    source = Path(path) if path else _cached_or_downloaded()
+    if source.is_file():
+        return _read_archive(source)
+    if (source / TEST_BATCH).is_file() or (source / TRAIN_BATCHES[0]).is_file():
+        return _read_batches(lambda name: open(source / name, "rb"), str(source))
+    if (source / FOLDER).is_dir():
+        return read_cifar10(str(source / FOLDER))
+    if (source / "train").is_dir() and (source / "test").is_dir():
+        return _read_image_folders(source)
+    what = "there is no such file or folder" if not source.exists() else "it holds neither"
+    raise UserError(
+        f"--data {source}: {what}; give the folder {FOLDER}, the archive {ARCHIVE} "
+        "or a folder with train/<class>/*.png and test/<class>/*.png"
+    )
+
+
+def _cached_or_downloaded() -> Path:
+    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    for folder in (cache / f"{FOLDER}-target" / FOLDER, cache / FOLDER):
+        if (folder / TEST_BATCH).is_file():
+            return folder
+    try:
+        return Path(keras.utils.get_file(ARCHIVE, ORIGIN, file_hash=SHA256))
+    except Exception as error:  # get_file raises whatever the network gives it
+        raise UserError(
+            f"CIFAR-10 could not be downloaded from {ORIGIN} ({error}). Its host is slow and often "
+            f"out of reach: put a copy of {ARCHIVE} from elsewhere into {cache}, or name a local "
+            f"copy with --data PATH (the archive, the extracted folder {FOLDER}, or a folder with "
+            "train/<class>/*.png and test/<class>/*.png), or run on the embedded data set with "
+            "--dataset digits"
+        ) from error
+
+
+def _read_archive(path: Path) -> Dataset:
+    # Members are read into memory, nothing is extracted: a hostile archive has no path to write to.
+    try:
+        with tarfile.open(path) as archive:
+
+            def member(name: str) -> BinaryIO:
+                try:
+                    info = archive.getmember(f"{FOLDER}/{name}")
+                except KeyError as error:
+                    raise FileNotFoundError(name) from error
+                if not info.isfile():
+                    raise ValueError("it is not a plain file")
+                return archive.extractfile(info)
+
+            return _read_batches(member, str(path))
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no tar archive ({error}); copy it again") from error
+
+
+def _read_batches(open_batch: Callable[[str], BinaryIO], where: str) -> Dataset:
+    def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+        place = f"{where}: {name}"
+        try:
+            with open_batch(name) as file:
+                batch = _CifarUnpickler(_Limited(file), encoding="bytes").load()
+            images, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int32)
+            if images.dtype != np.uint8 or images.shape != (len(labels), 3 * SIZE * SIZE):
+                raise ValueError(f"its images are {images.dtype} {images.shape}")
+            if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
+                raise ValueError(f"its labels go from {labels.min()} to {labels.max()}")
+        except FileNotFoundError as error:
+            raise UserError(f"{place} is missing") from error
+        except Exception as error:  # a damaged pickle can raise nearly anything
+            raise UserError(f"{place} is damaged or not CIFAR-10's ({error})") from error
+        return images.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1), labels
+
+    train = [read(name) for name in TRAIN_BATCHES]
+    test_images, test_labels = read(TEST_BATCH)
+    return Dataset(
+        np.concatenate([images for images, _ in train]),
+        np.concatenate([labels for _, labels in train]),
+        np.ascontiguousarray(test_images),
+        test_labels,
+        LABEL_NAMES,
+    )
+
+
+class _Limited:
+    """A file that ends with an error instead of filling the memory."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._left = file, BATCH_BYTES_LIMIT
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self._left:
+            raise ValueError("it is larger than any batch of CIFAR-10")
+        self._left -= size
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        line = self._file.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise ValueError("it is larger than any batch of CIFAR-10")
+        return line
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits what CIFAR-10's pickles hold, arrays and plain containers, and runs nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            if name == "_reconstruct":
+                return np.empty(0).__reduce__()[0]
+        elif module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        elif (module, name) == ("_codecs", "encode"):
+            return _encode_latin1  # how protocol 2 writes bytes
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
+def _read_image_folders(root: Path) -> Dataset:
+    names = tuple(sorted(folder.name for folder in _folders(root / "train")))
+    if not names:
+        raise UserError(f"--data {root}: train/ has no class folders")
+    test_names = {folder.name for folder in _folders(root / "test")}
+    if unknown := sorted(test_names - set(names)):
+        raise UserError(f"--data {root}: test/{unknown[0]} has no counterpart in train/")
+    train_images, train_labels = _read_images(root / "train", names)
+    test_images, test_labels = _read_images(root / "test", names)
+    return Dataset(train_images, train_labels, test_images, test_labels, names)
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    return (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    files = sorted(paths.list_images(str(folder)))
+    if not files:
+        raise UserError(f"{folder} has no images")
+    labels = np.array([names.index(Path(file).parent.name) for file in files], dtype=np.int32)
+    images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
+
+    def read(index: int) -> None:
+        image = cv2.imread(files[index], cv2.IMREAD_COLOR)
+        if image is None:
+            raise UserError(f"{files[index]} cannot be read as an image")
+        if image.shape != images.shape[1:]:
+            height, width = image.shape[:2]
+            raise UserError(f"{files[index]} has {width}x{height} pixels instead of {SIZE}x{SIZE}")
+        images[index] = image[..., ::-1]  # OpenCV reads BGR
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(read, range(len(files))):
+            pass
+    return images, labels

@@ -1,0 +1,213 @@
+"""Model files and checkpoints: Keras's HDF5 format, sealed with a checksum.
+
+A file holds what `keras.models.load_model` needs and, in a checkpoint, a group `training` beside
+it: all variables of the optimizer and, as JSON, the epoch, the history and the options. Keras
+itself does not bring back an optimizer from `.hdf5`, so that group is read here. Behind the HDF5
+data stands a line with their SHA-256, which HDF5 readers ignore and which tells a whole file from
+a torn one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.io.atomic import write_atomically
+
+if TYPE_CHECKING:
+    import keras  # slow to import: a script reads its checkpoint before it needs Keras
+
+SEAL = b"\nsha256:%s\n"
+SEAL_BYTES = len(SEAL % hashlib.sha256().hexdigest().encode())
+FILE_BYTES_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+        path: where it was read from.
+        epoch: number of completed epochs.
+        history: one list of values an epoch for each name, such as `val_accuracy`.
+        options: the options of the run that wrote it, its seed among them.
+    """
+
+    path: Path
+    epoch: int
+    history: dict[str, list[float]]
+    options: dict
+    data: bytes
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a compiled model the checkpoint's weights and its optimizer the variables.
+
+        Raises:
+            UserError: the checkpoint is of another network, another number of classes or another
+                optimizer.
+        """
+        model.optimizer.build(model.trainable_variables)
+        with _open(self.path, self.data) as file:
+            _restore_weights(self.path, file, model)
+            group = _member(self.path, file, "training/optimizer", h5py.Group)
+            variables = model.optimizer.variables
+            if len(group) != len(variables):
+                raise UserError(
+                    f"{self.path} was written by another optimizer or precision: it has "
+                    f"{len(group)} optimizer variables, this run {len(variables)}"
+                )
+            for index, variable in enumerate(variables):
+                what = f"the optimizer's {variable.name}"
+                _assign(self.path, group, f"{index:04}", variable, what)
+
+
+def save_model(path: str | Path, model: keras.Model, training: dict | None = None) -> None:
+    """Writes a model, or a checkpoint, replacing `path` in one step.
+
+    Args:
+        path: the file, `.hdf5`.
+        model: a compiled model where `training` is given.
+        training: a JSON-able state that makes the file a checkpoint; see `Checkpoint`.
+
+    Raises:
+        OSError: the file could not be written; what was there still is.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp.hdf5")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
+    try:
+        model.save(temporary, include_optimizer=False)
+        if training is not None:
+            with h5py.File(temporary, "r+") as file:
+                group = file.create_group("training")
+                state = json.dumps(training).encode()
+                group["state"] = np.frombuffer(state, dtype=np.uint8)
+                optimizer = group.create_group("optimizer")
+                for index, variable in enumerate(model.optimizer.variables):
+                    optimizer[f"{index:04}"] = _to_numpy(variable)
+        data = temporary.read_bytes()
+    except RuntimeError as error:  # how h5py reports a file that it could not finish
+        raise OSError(f"{path} could not be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_atomically(path, data + SEAL % hashlib.sha256(data).hexdigest().encode())
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint and verifies it; nothing is built and no code of the file is run.
+
+    Raises:
+        UserError: the file is missing, damaged or no checkpoint.
+    """
+    path = Path(path)
+    data = _read_sealed(path)
+    with _open(path, data) as file:
+        if "training" not in file:
+            raise UserError(
+                f"{path} is a model without the training's state: it can be evaluated, "
+                "but training cannot go on from it; name an epoch_N.hdf5"
+            )
+        state = _member(path, file, "training/state", h5py.Dataset)
+        if state.dtype != np.uint8 or state.ndim != 1 or state.size > len(data):
+            raise UserError(f"{path} is no checkpoint: its state is {state.dtype} {state.shape}")
+        try:
+            training = json.loads(state[:].tobytes())
+            return Checkpoint(
+                path, training["epoch"], training["history"], training["options"], data
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is no checkpoint: its state cannot be read") from error
+
+
+def load_weights(path: str | Path, model: keras.Model) -> None:
+    """Gives a model the weights of a file written by `save_model`.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another network or number of classes.
+    """
+    path = Path(path)
+    with _open(path, _read_sealed(path)) as file:
+        _restore_weights(path, file, model)
+
+
+def _read_sealed(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > FILE_BYTES_LIMIT:
+            raise UserError(f"{path} is larger than any model of this project")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    data, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+    if seal != SEAL % hashlib.sha256(data).hexdigest().encode():
+        raise UserError(f"{path} is truncated, damaged or not written by this project")
+    return data
+
+
+def _open(path: Path, data: bytes) -> h5py.File:
+    try:
+        return h5py.File(io.BytesIO(data), "r")
+    except OSError as error:
+        raise UserError(f"{path} is no HDF5 file") from error
+
+
+def _member(path: Path, group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
+    """Returns a member of a file, unless it leads out of the file or is not what it should be."""
+    member = group
+    for part in name.split("/"):
+        is_group = isinstance(member, h5py.Group)
+        if not is_group or not isinstance(member.get(part, getlink=True), h5py.HardLink):
+            raise UserError(f"{path} is damaged or of another network: it has no {name}")
+        member = member[part]
+    outside = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
+    if not isinstance(member, kind) or outside:
+        raise UserError(f"{path}: {name} does not hold its data in this file")
+    return member
+
+
+def _restore_weights(path: Path, file: h5py.File, model: keras.Model) -> None:
+    weights = _member(path, file, "model_weights", h5py.Group)
+    saved = {name for name in weights if len(weights[name])}
+    layers = [layer for layer in model.layers if layer.weights]
+    if different := saved.symmetric_difference(layer.name for layer in layers):
+        raise UserError(
+            f"{path} holds another network than the one asked for: they differ in "
+            f"{len(different)} layers, {min(different)} among them"
+        )
+    for layer in layers:
+        names = [_text(name) for name in weights[layer.name].attrs["weight_names"]]
+        if len(names) != len(layer.weights):
+            raise UserError(f"{path} holds another network: layer {layer.name} differs")
+        for name, variable in zip(names, layer.weights, strict=True):
+            what = f"{layer.name}'s {variable.name}"
+            _assign(path, weights[layer.name], name, variable, what)
+
+
+def _assign(path: Path, group: h5py.Group, name: str, variable: object, what: str) -> None:
+    saved = _member(path, group, name, h5py.Dataset)
+    if saved.shape != tuple(variable.shape):
+        raise UserError(
+            f"{path} holds another network or number of classes: {what} is {saved.shape} in it "
+            f"and {tuple(variable.shape)} in this run"
+        )
+    variable.assign(saved[()])
+
+
+def _to_numpy(variable: object) -> np.ndarray:
+    from keras import ops
+
+    return ops.convert_to_numpy(variable)
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,3 @@
+from pipeline.nn.conv.resnet import ResNet
+
+__all__ = ["ResNet"]

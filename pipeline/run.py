@@ -1,0 +1,135 @@
+"""One training run: where its files lie, what it may write, and the record of its options."""
+
+import argparse
+import fcntl
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+from pipeline import history as histories
+from pipeline import options
+from pipeline.backend import gpu_names
+from pipeline.errors import UserError
+from pipeline.io.atomic import write_atomically
+from pipeline.io.checkpoints import checkpoints
+from pipeline.io.modelfile import Checkpoint
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "opencv-python-headless")
+
+
+class Run:
+    """The files of a run and the lock on them.
+
+    Making one takes the locks, creates the folders and checks that nothing of another run would be
+    overwritten; nothing else is written yet.
+
+    Args:
+        script: the script's file name; results are named after it.
+        args: the resolved options.
+        checkpoint: what the run goes on from.
+        model_path: where the final model goes, if the run has one.
+
+    Raises:
+        UserError: another run is at work in the folders, or has left its results in them.
+        OSError: a folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        args: argparse.Namespace,
+        checkpoint: Checkpoint | None,
+        model_path: Path | None = None,
+    ):
+        self.args = args
+        self.checkpoint = checkpoint
+        self.options = options.run_options(args, script)
+        self.start_epoch = checkpoint.epoch if checkpoint else 0
+        self.history = checkpoint.history if checkpoint else {}
+
+        self.name = Path(script).stem
+        output = Path(args.output)
+        self.checkpoints = Path(args.checkpoints)
+        self.history_path = output / f"{self.name}.json"
+        self.curve_path = output / f"{self.name}.png"
+        self.report_path = output / f"{self.name}_report.txt"
+        self.options_path = output / f"{self.name}_options.json"
+        self._locks = [_lock(folder) for folder in (output, self.checkpoints)]
+        if model_path:
+            model_path.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_to_overwrite(model_path, resumed=args.resume or checkpoint is not None)
+
+    def _refuse_to_overwrite(self, model_path: Path | None, resumed: bool) -> None:
+        another = "--resume goes on with it; a new run needs another --output"
+        if self.history_path.exists():
+            found = histories.read_history(self.history_path)
+            if not resumed:
+                raise UserError(
+                    f"{self.history_path} holds the {histories.epochs(found)} epochs of an earlier "
+                    f"run: {another}"
+                )
+            if histories.trimmed(found, self.start_epoch) != self.history:
+                raise UserError(
+                    f"{self.history_path} belongs to another run than the one that goes on here: "
+                    "give this one another --output"
+                )
+        if not resumed and model_path and model_path.exists():
+            raise UserError(f"{model_path} is the model of an earlier run: give another --model")
+        if not resumed and (found := checkpoints(self.checkpoints)):
+            raise UserError(
+                f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
+                f"{another} or --checkpoints"
+            )
+
+    def record(self, model: keras.Model) -> None:
+        """Writes the resolved options and all that the result depends on beside them."""
+        backend = keras.backend.backend()
+        record = {
+            "command": options.command_again(sys.argv),
+            "options": self.options,
+            "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
+            "start_epoch": self.start_epoch,
+            "parameters": model.count_params(),
+            "backend": backend,
+            "devices": gpu_names() or [platform.machine()],
+            "python": platform.python_version(),
+            "versions": _versions(),
+            "commit": _commit(),
+        }
+        write_atomically(self.options_path, json.dumps(record, indent=2) + "\n")
+
+
+def _lock(folder: Path) -> object:
+    """Makes a folder, and a lock in it that the system lifts when the process ends, however."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / ".lock", "w")  # noqa: SIM115 (open for as long as the run lives)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{folder} is in use by another run: wait for it, or choose another --output"
+        ) from error
+    return file
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
