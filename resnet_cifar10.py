@@ -10,7 +10,7 @@ SGD with momentum 0.9. The original reached 93.22% after 85 epochs, lowering the
 
 from config import cifar10_config as config
 from pipeline import script
-from pipeline.options import parse_training, training_parser
+from pipeline.options import add_checkpoint_options, parse_training, training_parser
 
 
 def main() -> None:
@@ -18,12 +18,7 @@ def main() -> None:
     parser = training_parser(
         __doc__, config.DATASETS, config.CTRL_C, config.OUTPUT, config.CHECKPOINTS
     )
-    parser.add_argument(
-        "-m", "--model", dest="checkpoint", metavar="FILE", help="checkpoint to go on from"
-    )
-    parser.add_argument(
-        "-s", "--start_epoch", type=int, metavar="N", help="the checkpoint's epoch, to be checked"
-    )
+    add_checkpoint_options(parser)
     args, checkpoint = parse_training(parser)
 
     # Only now, so that --help and wrong options are answered at once.

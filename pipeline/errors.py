@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something the user can mend; the message is one line: what, where, what to do."""
 
 
+class Diverged(Exception):
+    """The loss is no longer a number; the message says which, in which epoch and where in it."""
+
+
 class Interrupted(Exception):
     """Training was asked to stop by a signal and has stopped between two batches."""
 

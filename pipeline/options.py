@@ -20,25 +20,22 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# What makes a run the run it is; a checkpoint brings these options back.
-RUN_OPTIONS = (
-    "dataset",
-    "data",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "stages",
-    "filters",
-    "every",
-    "seed",
-    "precision",
-)
-# Of these, what the weights in a checkpoint depend on.
-NETWORK_OPTIONS = ("dataset", "stages", "filters")
+# What makes a run the run it is, beside the options that a script has defaults of its own for; a
+# checkpoint brings these options back.
+SHARED_RUN_OPTIONS = ("dataset", "data", "every", "seed", "precision")
+# Of a run's options, what the weights in a checkpoint depend on.
+NETWORK_OPTIONS = ("dataset", "stages", "filters", "model")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints take one line."""
+    """A parser whose complaints take one line, for a script that its docstring describes."""
+
+    def __init__(self, description: str):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Prints the complaint and exits with status 2."""
@@ -56,33 +53,71 @@ def training_parser(
 
     Args:
         description: the script's docstring.
-        datasets: choices of --dataset, the default first.
-        defaults: values of epochs, batch_size, learning_rate, stages and filters.
+        datasets: choices of --dataset, the default first; none where the script has but one.
+        defaults: values of epochs, batch_size and learning_rate, of stages and filters where the
+            network has them to choose, and of options that the script adds itself and that a
+            checkpoint is to bring back.
         output: default folder of the results.
-        checkpoints: default folder of the checkpoints, below the results' folder.
+        checkpoints: default folder of the checkpoints, below the results' folder; `{option}`
+            stands for an option's value.
     """
-    parser = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(description)
     add = parser.add_argument
     add("-c", "--checkpoints", metavar="FOLDER", help=f"default: OUTPUT/{checkpoints}")
     add("-o", "--output", default=output, metavar="FOLDER", help="results (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
-    add("--dataset", choices=datasets, default=datasets[0], help="default: %(default)s")
-    add("--data", metavar="PATH", help="local copy of the data set")
-    add("--epochs", type=_positive_int, metavar="N", help="epoch to reach (default: %(default)s)")
-    add("--batch-size", type=_positive_int, metavar="N", help="default: %(default)s")
+    if datasets:
+        add("--dataset", choices=datasets, default=datasets[0], help="default: %(default)s")
+        add("--data", metavar="PATH", help="local copy of the data set")
+    add("--epochs", type=positive_int, metavar="N", help="epoch to reach (default: %(default)s)")
+    add("--batch-size", type=positive_int, metavar="N", help="default: %(default)s")
     add("--learning-rate", type=_positive_float, metavar="LR", help="default: %(default)s")
-    add("--stages", type=_positive_int, nargs="+", metavar="N", help="residual modules a stage")
-    add("--filters", type=_positive_int, nargs="+", metavar="N", help="of the stem and each stage")
-    add("--every", type=_positive_int, default=5, metavar="N", help="keep every Nth checkpoint (5)")
+    if "stages" in defaults:
+        add_network_options(parser, defaults)
+    add("--every", type=positive_int, default=5, metavar="N", help="keep every Nth checkpoint (5)")
     add("--seed", type=_natural, default=42, metavar="S", help="default: %(default)s")
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
-    add("--workers", type=_positive_int, default=2, metavar="N", help="threads making batches (2)")
-    parser.set_defaults(**defaults, default_checkpoints=checkpoints)
+    add("--workers", type=positive_int, default=2, metavar="N", help="threads making batches (2)")
+    run_options = [
+        name for name in SHARED_RUN_OPTIONS if datasets or name not in ("dataset", "data")
+    ]
+    parser.set_defaults(
+        **defaults, default_checkpoints=checkpoints, run_options=(*run_options, *defaults)
+    )
     return parser
+
+
+def add_network_options(parser: Parser, defaults: dict) -> None:
+    """Adds --stages and --filters, with the defaults of these names."""
+    add = parser.add_argument
+    add("--stages", type=positive_int, nargs="+", metavar="N", help="residual modules a stage")
+    add("--filters", type=positive_int, nargs="+", metavar="N", help="of stem and each stage")
+    parser.set_defaults(stages=defaults["stages"], filters=defaults["filters"])
+
+
+def add_checkpoint_options(parser: Parser) -> None:
+    """Adds --model and --start_epoch, by which a watched run goes on from a checkpoint."""
+    add = parser.add_argument
+    add("-m", "--model", dest="checkpoint", metavar="FILE", help="checkpoint to go on from")
+    add("-s", "--start_epoch", type=int, metavar="N", help="its epoch, to be checked")
+
+
+def check_network(parser: Parser, args: argparse.Namespace) -> None:
+    """Refuses --stages and --filters that `ResNet.build` would refuse, before Keras is loaded."""
+    if "stages" not in args:
+        return
+    if len(args.filters) != len(args.stages) + 1:
+        parser.error(
+            "--filters takes one number for the stem and one a stage: "
+            f"got {len(args.filters)} filters for {len(args.stages)} stages"
+        )
+    if any(number % 4 for number in args.filters[1:]):
+        parser.error(f"--filters of the stages must be multiples of 4: got {_text(args.filters)}")
+
+
+def positive_int(text: str) -> int:
+    """Is the type of an option that counts something."""
+    return _number(text, int, 1)
 
 
 def parse_training(
@@ -104,9 +139,10 @@ def parse_training(
         UserError: the checkpoint is missing, damaged, or at odds with the options.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _complete(parser, parser.parse_args(argv))
+    args = _parse(parser, argv)
     checkpoint = _checkpoint(parser, args)
     if checkpoint is None:
+        check_network(parser, args)
         return args, None
 
     if checkpoint.options.get("script") != parser.prog:
@@ -114,10 +150,10 @@ def parse_training(
             f"{checkpoint.path} was written by {checkpoint.options.get('script')}, "
             f"not by {parser.prog}"
         )
-    saved = _complete(parser, parser.parse_args(_as_arguments(checkpoint.options)))
-    args = _complete(parser, parser.parse_args(_as_arguments(checkpoint.options) + argv))
+    remembered = _as_arguments(checkpoint.options, args.run_options)
+    saved, args = _parse(parser, remembered), _parse(parser, remembered + argv)
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
-    for name in RUN_OPTIONS:
+    for name in args.run_options:
         option, old, new = f"--{name.replace('_', '-')}", getattr(saved, name), getattr(args, name)
         if old == new:
             continue
@@ -140,28 +176,36 @@ def parse_training(
 
 def run_options(args: argparse.Namespace, script: str) -> dict:
     """Returns what a checkpoint keeps of the options."""
-    return {"script": script} | {name: getattr(args, name) for name in RUN_OPTIONS}
+    return {"script": script} | {name: getattr(args, name) for name in args.run_options}
 
 
-def command_to_go_on(argv: Sequence[str], learning_rate: float | None = None) -> str:
+def command_to_go_on(
+    argv: Sequence[str], args: argparse.Namespace, learning_rate: float | None = None
+) -> str:
     """Returns the command that goes on from the newest checkpoint of the run started by `argv`.
 
     Args:
         argv: the command line, the script's name included.
-        learning_rate: shown as an option to edit; None leaves it out.
+        args: the options it was parsed to.
+        learning_rate: as for `command_again`.
     """
     arguments = _without(argv[1:], "--resume", values=0)
-    for option in ("-m", "--model", "-s", "--start_epoch") if learning_rate is not None else ():
+    names_checkpoint = hasattr(args, "checkpoint")  # elsewhere --model means something else
+    for option in ("-m", "--model", "-s", "--start_epoch") if names_checkpoint else ():
         arguments = _without(arguments, option, values=1)
-    arguments.append("--resume")
+    return command_again([argv[0], *arguments, "--resume"], learning_rate)
+
+
+def command_again(argv: Sequence[str], learning_rate: float | None = None) -> str:
+    """Returns a command line as one would type it.
+
+    Args:
+        argv: the command line, the script's name included.
+        learning_rate: shown as the last option, to be edited; None leaves the command as it was.
+    """
     if learning_rate is not None:
-        arguments = _without(arguments, "--learning-rate", values=1)
-        arguments += ["--learning-rate", f"{learning_rate:g}"]
-    return command_again([argv[0], *arguments])
-
-
-def command_again(argv: Sequence[str]) -> str:
-    """Returns a command line as one would type it."""
+        argv = [*_without(argv, "--learning-rate", values=1), "--learning-rate"]
+        argv.append(f"{learning_rate:g}")
     return "python " + shlex.join(argv)
 
 
@@ -192,27 +236,23 @@ def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
     return None
 
 
-def _complete(parser: Parser, args: argparse.Namespace) -> argparse.Namespace:
-    """Checks what concerns several options, and derives what was not given."""
-    if len(args.filters) != len(args.stages) + 1:
-        parser.error(
-            "--filters takes one number for the stem and one a stage: "
-            f"got {len(args.filters)} filters for {len(args.stages)} stages"
-        )
-    if any(number % 4 for number in args.filters[1:]):
-        parser.error(f"--filters of the stages must be multiples of 4: got {_text(args.filters)}")
-    args.checkpoints = args.checkpoints or str(Path(args.output) / args.default_checkpoints)
-    args.stages, args.filters = list(args.stages), list(args.filters)
+def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if "stages" in args:
+        args.stages, args.filters = list(args.stages), list(args.filters)
+    default_checkpoints = args.default_checkpoints.format_map(vars(args))
+    args.checkpoints = args.checkpoints or str(Path(args.output) / default_checkpoints)
     return args
 
 
-def _as_arguments(options: dict) -> list[str]:
+def _as_arguments(options: dict, names: Sequence[str]) -> list[str]:
     # Typed anew, the options of a file pass the same checks as the user's.
     arguments = []
     for name, value in options.items():
-        if name in RUN_OPTIONS and value is not None:
-            values = value if isinstance(value, list) else [value]
-            arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+        if name not in names or value is None or value is False:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
     return arguments
 
 
@@ -234,10 +274,6 @@ def _glued(argument: str, option: str) -> bool:
 
 def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _positive_int(text: str) -> int:
-    return _number(text, int, 1)
 
 
 def _natural(text: str) -> int:

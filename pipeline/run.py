@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -19,7 +20,17 @@ from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import checkpoints
 from pipeline.io.modelfile import Checkpoint
 
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "opencv-python-headless")
+PACKAGES = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "h5py",
+    "opencv-python-headless",
+    "keras-hub",
+    "torchvision",
+)
 
 
 class Run:
@@ -29,10 +40,11 @@ class Run:
     overwritten; nothing else is written yet.
 
     Args:
-        script: the script's file name; results are named after it.
+        script: the script's file name.
         args: the resolved options.
         checkpoint: what the run goes on from.
         model_path: where the final model goes, if the run has one.
+        name: what the results are named; by default after the script.
 
     Raises:
         UserError: another run is at work in the folders, or has left its results in them.
@@ -45,6 +57,7 @@ class Run:
         args: argparse.Namespace,
         checkpoint: Checkpoint | None,
         model_path: Path | None = None,
+        name: str | None = None,
     ):
         self.args = args
         self.checkpoint = checkpoint
@@ -52,7 +65,7 @@ class Run:
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
 
-        self.name = Path(script).stem
+        self.name = name or Path(script).stem
         output = Path(args.output)
         self.checkpoints = Path(args.checkpoints)
         self.history_path = output / f"{self.name}.json"
@@ -73,7 +86,9 @@ class Run:
                     f"{self.history_path} holds the {histories.epochs(found)} epochs of an earlier "
                     f"run: {another}"
                 )
-            if histories.trimmed(found, self.start_epoch) != self.history:
+            # A kill may have come between the first epoch's history and its checkpoint.
+            only_begun = self.checkpoint is None and histories.epochs(found) == 1
+            if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
                     f"{self.history_path} belongs to another run than the one that goes on here: "
                     "give this one another --output"
@@ -86,8 +101,13 @@ class Run:
                 f"{another} or --checkpoints"
             )
 
-    def record(self, model: keras.Model) -> None:
-        """Writes the resolved options and all that the result depends on beside them."""
+    def record(self, model: keras.Model, images_per_second: Sequence[float] | None = None) -> None:
+        """Writes the resolved options and all that the result depends on beside them.
+
+        Args:
+            model: the run's.
+            images_per_second: speed of the training by epoch, once it has ended.
+        """
         backend = keras.backend.backend()
         record = {
             "command": options.command_again(sys.argv),
@@ -95,6 +115,7 @@ class Run:
             "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
             "start_epoch": self.start_epoch,
             "parameters": model.count_params(),
+            "images_per_second": images_per_second,
             "backend": backend,
             "devices": gpu_names() or [platform.machine()],
             "python": platform.python_version(),

@@ -1,5 +1,8 @@
 """All that is specific to the TensorFlow backend; the other backends never import it."""
 
+import types
+
+import keras
 import tensorflow as tf
 
 
@@ -11,7 +14,52 @@ def grow_gpu_memory() -> None:
 
 def gpu_names() -> list[str]:
     """Returns the names of the GPUs TensorFlow sees."""
-    gpus = tf.config.list_physical_devices("GPU")
-    return [
-        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus
-    ]
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [detail.get("device_name", "GPU") for detail in details]
+
+
+def fuse_batch_normalization(model: keras.Model) -> None:
+    """Lets a model's batch normalization run on TensorFlow's fused kernel.
+
+    Keras 3 composes batch normalization of a dozen elementwise operations, which on a CPU take
+    half of the training step of a ResNet. Only the layers' computation is replaced: they stay
+    standard layers with the same variables, so that files and checkpoints do not tell the
+    difference. Layers that compute in half precision keep Keras's way, which leaves it to float32.
+    """
+    for layer in model.layers:
+        if (
+            type(layer) is keras.layers.BatchNormalization
+            and layer.compute_dtype == "float32"
+            and layer.axis in (-1, 3)
+            and len(layer.input.shape) == 4
+            and layer.scale
+            and layer.center
+            and not (layer.renorm or layer.synchronized)
+        ):
+            layer.call = types.MethodType(_fused_call, layer)
+
+
+def _fused_call(
+    layer: keras.layers.BatchNormalization,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    training = bool(training and layer.trainable)
+    statistics = (layer.moving_mean.value, layer.moving_variance.value)
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=layer.gamma.value,
+        offset=layer.beta.value,
+        mean=tf.zeros([0]) if training else statistics[0],
+        variance=tf.zeros([0]) if training else statistics[1],
+        epsilon=layer.epsilon,
+        is_training=training,
+    )
+    if training:
+        # The kernel's variance is the sample's, n / (n - 1) of the population's that Keras keeps.
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
+        new = (mean, variance * (count - 1) / count)
+        for variable, value in zip((layer.moving_mean, layer.moving_variance), new, strict=True):
+            variable.assign(variable * layer.momentum + value * (1 - layer.momentum))
+    return outputs

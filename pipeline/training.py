@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from sklearn.metrics import classification_report
 
-from pipeline import options
+from pipeline import backend, options
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
-from pipeline.errors import Interrupted
+from pipeline.errors import Diverged, Interrupted, UserError
 from pipeline.io.atomic import write_atomically
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
-from pipeline.io.checkpoints import checkpoints
+from pipeline.io.checkpoints import checkpoint_path
 from pipeline.run import Run
 from pipeline.schedule import Schedule
 
@@ -47,23 +47,27 @@ def train(
         learning_rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
         run.checkpoint.restore(model)
         model.optimizer.learning_rate = learning_rate  # the options decide, and they know the saved
+    backend.accelerate(model)
+    if run.start_epoch == run.args.epochs:
+        return
     run.record(model)
 
-    rate = run.args.learning_rate if watched else None
-    lower_rate = options.command_to_go_on(sys.argv, run.args.learning_rate / 10)
     stop = StopOnSignal()
+    checkpoint = EpochCheckpoint(
+        run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
+    )
     callbacks = [
         stop,
         keras.callbacks.LearningRateScheduler(schedule),
         Throughput(train_batches.batch_size),
-        DivergenceGuard(advice=f"go on with a lower learning rate: {lower_rate}"),
+        DivergenceGuard(),
         # The history first: one epoch too many is trimmed on resume, one too few would be a gap.
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
-        EpochCheckpoint(run.checkpoints, run.args.every, run.start_epoch, run.history, run.options),
+        checkpoint,
     ]
     try:
         with stop:
-            model.fit(
+            fitted = model.fit(
                 train_batches,
                 validation_data=test_batches,
                 epochs=run.args.epochs,
@@ -74,14 +78,30 @@ def train(
                 verbose=1 if sys.stdout.isatty() else 2,
             )
     except Interrupted:
-        completed = max(checkpoints(run.checkpoints), default=0)
-        if completed > run.start_epoch:
-            command = options.command_to_go_on(sys.argv, rate)
-            print(f"\nepoch {completed} is the last completed one; go on with\n  {command}")
-        else:
-            command = options.command_again(sys.argv)
-            print(f"\nno epoch was completed; start again with\n  {command}")
+        place, command = _way_on(run, checkpoint.epoch, run.args.learning_rate if watched else None)
+        print(f"\n{place}; go on with\n  {command}")
         raise
+    except Diverged as divergence:
+        place, command = _way_on(run, checkpoint.epoch, run.args.learning_rate / 10)
+        raise UserError(f"{divergence}; {place}; with a lower rate: {command}") from divergence
+    run.record(model, fitted.history.get("images_per_second"))
+
+
+def _way_on(run: Run, completed: int, learning_rate: float | None) -> tuple[str, str]:
+    """Returns where an unfinished run stands and the command that goes on from there.
+
+    Args:
+        run: the run.
+        completed: its last completed epoch.
+        learning_rate: offered in the command; None leaves the rate as it is.
+    """
+    if completed == run.start_epoch:
+        # Not --resume, which may find the checkpoints of a branch that this run was to leave.
+        after = f" after {run.checkpoint.path}" if run.checkpoint else ""
+        return f"no epoch was completed{after}", options.command_again(sys.argv, learning_rate)
+    path = checkpoint_path(run.checkpoints, completed)
+    command = options.command_to_go_on(sys.argv, run.args, learning_rate)
+    return f"epoch {completed} is the last completed one, in {path}", command
 
 
 def report(

@@ -4,23 +4,15 @@ import math
 
 import keras
 
-from pipeline.errors import UserError
+from pipeline.errors import Diverged
 
 
 class DivergenceGuard(keras.callbacks.Callback):
     """Stops as soon as the loss is NaN or infinite, before a checkpoint of that epoch is written.
 
-    Args:
-        advice: what to do, for the end of the message.
-
     Raises:
-        UserError: from `fit`, with the epoch and the batch, both counted from 1.
+        Diverged: from `fit`, with the epoch and the batch, both counted from 1.
     """
-
-    def __init__(self, advice: str):
-        super().__init__()
-        self.advice = advice
-        self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Remembers the epoch."""
@@ -36,6 +28,4 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _check(self, what: str, loss: float | None, place: str) -> None:
         if loss is not None and not math.isfinite(loss):
-            raise UserError(
-                f"the {what} is {loss} in epoch {self._epoch + 1}, {place}; {self.advice}"
-            )
+            raise Diverged(f"the {what} is {loss} in epoch {self._epoch + 1}, {place}")

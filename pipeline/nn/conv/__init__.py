@@ -1,3 +1,4 @@
 from pipeline.nn.conv.resnet import ResNet
+from pipeline.nn.conv.resnet18 import ResNet18
 
-__all__ = ["ResNet"]
+__all__ = ["ResNet", "ResNet18"]

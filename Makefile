@@ -1,0 +1,38 @@
+# make demo       trains on the embedded digits: a curve and a report in output/demo, in a minute
+# make test       runs the tests
+# make test-slow  runs the long ones: kill storms, corruption storms, whole data sets
+# make lint       checks style
+# Both commands set everything up in .venv first; PYTHON names another interpreter than python3.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(VENV)/installed
+	rm -rf output/demo
+	$(BIN)/python resnet_cifar10_decay.py --dataset digits --stages 1 1 1 --filters 16 16 32 64 \
+		--batch-size 64 --epochs 30 --output output/demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

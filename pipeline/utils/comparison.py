@@ -1,0 +1,133 @@
+"""Runs side by side: their curves in one figure, what they came to in one table."""
+
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline import history as histories
+from pipeline.errors import UserError
+from pipeline.history import History
+
+MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """What a run has left in its output folder.
+
+    Attributes:
+        label: what it is called in the comparison.
+        history: its measures by epoch.
+        options: its options, resolved.
+        parameters: of its network.
+        images_per_second: median over its epochs; None for a run that has not come to its end.
+    """
+
+    label: str
+    history: History
+    options: dict
+    parameters: int
+    images_per_second: float | None
+
+    @classmethod
+    def read(cls, output: Path, name: str, label: str) -> "ComparedRun":
+        """Reads the run whose results in `output` are named `name`.
+
+        Raises:
+            UserError: its history or its options are missing or damaged.
+        """
+        path = output / f"{name}_options.json"
+        try:
+            history = histories.read_history(output / f"{name}.json")
+            record = json.loads(path.read_text())
+            speeds = record["images_per_second"]
+            speed = statistics.median(speeds) if speeds else None
+            return cls(label, history, dict(record["options"]), int(record["parameters"]), speed)
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing: train that run first") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged or no run's options ({error!r})") from error
+
+
+def table(runs: Sequence[ComparedRun]) -> str:
+    """Lays out size, speed and last epoch of each run, and how far each is from the first.
+
+    Options in which the runs differ are named below the table, for they are what else could explain
+    a difference.
+    """
+    titles = ("", "epochs", "parameters", "images/s", *(m.replace("_", " ") for m in MEASURES))
+    rows = [titles]
+    first = runs[0]
+    for run in runs:
+        last = [f"{run.history[measure][-1]:.4f}" for measure in MEASURES]
+        speed = f"{run.images_per_second:.1f}" if run.images_per_second else "-"
+        epochs = histories.epochs(run.history)
+        rows.append((run.label, str(epochs), f"{run.parameters:,}", speed, *last))
+    for run in runs[1:]:
+        distances = [
+            f"{run.history[measure][-1] - first.history[measure][-1]:+.4f}" for measure in MEASURES
+        ]
+        # Speeds drift with the machine's load: their ratio says more than their difference.
+        both = run.images_per_second and first.images_per_second
+        ratio = f"x {run.images_per_second / first.images_per_second:.2f}" if both else "-"
+        epochs = histories.epochs(run.history) - histories.epochs(first.history)
+        parameters = f"{run.parameters - first.parameters:+,}"
+        label = f"{run.label} - {first.label}"
+        rows.append((label, f"{epochs:+}", parameters, ratio, *distances))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([*lines, *_differing_options(runs)]) + "\n"
+
+
+def plot(runs: Sequence[ComparedRun]) -> bytes:
+    """Draws loss and accuracy by epoch of all runs, a colour a run, as PNG."""
+    # A figure of its own: those made through pyplot stay in memory for ever.
+    figure = Figure(figsize=(8, 7), dpi=110, layout="constrained")
+    axes = figure.subplots(2, sharex=True)
+    for ax, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        for number, run in enumerate(runs):
+            # Each lies visibly under the next: equal runs have equal curves.
+            width = 1.5 + 3 * (len(runs) - 1 - number)
+            for prefix, kind, style in (("", "training", "--"), ("val_", "validation", "-")):
+                values = run.history[prefix + measure]
+                ax.plot(
+                    range(1, len(values) + 1),
+                    values,
+                    style,
+                    color=f"C{number}",
+                    label=f"{run.label}, {kind} ({values[-1]:.4f})",
+                    linewidth=width,
+                    alpha=1 if number == len(runs) - 1 else 0.35,
+                    marker="o" if len(values) == 1 else None,
+                    markersize=5 + width,
+                    markeredgewidth=0,
+                )
+        ax.set_ylabel(measure)
+        ax.grid(alpha=0.3)
+        ax.legend(title=f"{measure} (last epoch)", fontsize=8, handlelength=4)
+    axes[1].set_xlabel("epoch")
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[1].set_xlim(0.5, max(histories.epochs(run.history) for run in runs) + 0.5)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _differing_options(runs: Sequence[ComparedRun]) -> list[str]:
+    lines = []
+    for name in runs[0].options:
+        values = [run.options.get(name) for run in runs]
+        if name != "model" and any(value != values[0] for value in values):
+            each = ", ".join(
+                f"{run.label} {value}" for run, value in zip(runs, values, strict=True)
+            )
+            lines.append(f"the runs differ in --{name.replace('_', '-')}: {each}")
+    return lines

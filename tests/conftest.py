@@ -1,0 +1,106 @@
+"""What the tests share: the sample data, a tiny network, and how to start Python anew."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def pytest_configure(config):
+    """Mutes a warning that Keras 3.15 on TensorFlow draws from NumPy 2."""
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+
+
+PROJECT = Path(__file__).parents[1]
+SAMPLES = PROJECT.parent / "shared" / "data"
+
+
+def _sample(name: str) -> Path:
+    path = SAMPLES / name
+    if not path.is_dir():
+        pytest.skip(f"the sample data are not there: {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cifar10_sample():
+    """Folder `{train,test}/<class>/*.png` with 2,000 and 1,000 real images of CIFAR-10."""
+    return _sample("cifar10-sample")
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet_sample():
+    """Tiny ImageNet's own layout with 10 training images of each of its 200 classes."""
+    return _sample("tiny-imagenet-200-sample")
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """Builds a compiled ResNet of one module for 8x8 RGB images: `tiny_network(classes=4)`."""
+
+    def build(classes=4, filters=(4, 8), stages=(1,), momentum=0.9):
+        import keras
+
+        from pipeline.nn.conv import ResNet
+
+        model = ResNet.build(8, 8, 3, classes, stages, filters)
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.1, momentum=momentum),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_images():
+    """uint8 images (24, 8, 8, 3) and int32 labels of 4 classes."""
+    rng = np.random.default_rng(3)
+    labels = np.arange(24, dtype=np.int32) % 4
+    noise = rng.integers(0, 64, (24, 8, 8, 3), dtype=np.uint8)
+    return (noise + 48 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Runs Python in the project's folder: `run_python("script.py", "--help")`.
+
+    The result has returncode, stdout and stderr; keywords are added to the environment.
+    """
+
+    def run(*arguments, timeout=120, **environment):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=PROJECT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def on_jax(run_python):
+    """Runs tests of this suite again on the JAX backend: `on_jax(__file__, "names")`."""
+
+    def run(file, names):
+        if importlib.util.find_spec("jax") is None:
+            pytest.skip("JAX is not installed")
+        command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", names)
+        result = run_python(*command, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "passed" in result.stdout
+        assert "skipped" not in result.stdout
+
+    return run

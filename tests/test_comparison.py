@@ -1,0 +1,117 @@
+import json
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.utils.comparison import ComparedRun, plot, table
+
+HISTORY = {
+    "loss": [2.0, 1.5],
+    "accuracy": [0.25, 0.5],
+    "val_loss": [2.1, 1.75],
+    "val_accuracy": [0.2, 0.4],
+    "learning_rate": [0.1, 0.1],
+}
+RECORD = {
+    "options": {"model": "scratch", "epochs": 2, "augment": False},
+    "parameters": 1234,
+    "images_per_second": [10.0, 100.0, 90.0],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the results of two runs, `first` and `second`."""
+    write(tmp_path, "first", HISTORY, RECORD)
+    write(
+        tmp_path,
+        "second",
+        {name: [value * 1.1 for value in values[:1]] for name, values in HISTORY.items()},
+        {
+            "options": {"model": "other", "epochs": 1, "augment": False},
+            "parameters": 1230,
+            "images_per_second": [45.0],
+        },
+    )
+    return tmp_path
+
+
+def write(folder, name, history, record):
+    (folder / f"{name}.json").write_text(json.dumps(history))
+    (folder / f"{name}_options.json").write_text(json.dumps(record))
+
+
+def read(folder):
+    return [ComparedRun.read(folder, name, name) for name in ("first", "second")]
+
+
+def test_the_table_has_a_row_a_run_and_one_with_their_differences(folder):
+    first, second = read(folder)
+    assert table([first, second]).splitlines() == [
+        "                epochs  parameters  images/s     loss  accuracy  val loss  val accuracy",
+        "first                2       1,234      90.0   1.5000    0.5000    1.7500        0.4000",
+        "second               1       1,230      45.0   2.2000    0.2750    2.3100        0.2200",
+        "second - first      -1          -4    x 0.50  +0.7000   -0.2250   +0.5600       -0.1800",
+        "the runs differ in --epochs: first 2, second 1",
+    ]
+
+
+def test_a_run_that_has_not_ended_has_no_speed_yet(folder):
+    write(folder, "second", HISTORY, RECORD | {"images_per_second": None})
+    _, *rows, differences = table(read(folder)).splitlines()
+    assert [row.split()[3] for row in rows] == ["90.0", "-"]
+    assert differences.split()[5] == "-"
+
+
+def test_every_further_run_is_held_against_the_first(folder):
+    first, second = read(folder)
+    rows = table([first, second, first]).splitlines()
+    assert [row[:15].strip() for row in rows[1:6]] == [
+        "first",
+        "second",
+        "first",
+        "second - first",
+        "first - first",
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_figure_shows_every_run_even_under_one_that_is_equal(folder, epochs):
+    history = {name: values[:epochs] for name, values in HISTORY.items()}
+    first, second = (ComparedRun(label, history, {}, 1, None) for label in ("first", "second"))
+
+    def without_curve(run):
+        return replace(run, history={name: [math.nan] * epochs for name in history})
+
+    blue, orange = np.array([181, 211, 232]), np.array([255, 127, 14])  # blue through transparency
+    both = plot([first, second])
+    assert pixels(both, blue) > pixels(plot([without_curve(first), second]), blue) + 50
+    assert pixels(both, orange) > pixels(plot([first, without_curve(second)]), orange) + 50
+
+
+def pixels(figure, colour):
+    """How many pixels of a PNG have a colour, or nearly so."""
+    image = cv2.imdecode(np.frombuffer(figure, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return (np.abs(image.astype(int) - colour).max(axis=2) < 12).sum()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("first.json", None, "first.json is missing: train that run first"),
+        ("first_options.json", None, "first_options.json is missing"),
+        ("first.json", "{", "first.json is damaged"),
+        ("first_options.json", "[]", "first_options.json is damaged"),
+        ("first_options.json", '{"options": {}}', "first_options.json is damaged"),
+    ],
+)
+def test_missing_and_damaged_results_are_named(folder, file, content, message):
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        read(folder)

@@ -1,0 +1,151 @@
+"""The ResNet-18 script as a user runs it, on a few real images and in processes of its own."""
+
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import pytest
+
+import resnet18_cifar10
+from pipeline import options
+from pipeline.errors import UserError
+from pipeline.io.modelfile import read_checkpoint
+
+SCRIPT = "resnet18_cifar10.py"
+RECIPE = ("--batch-size", 32, "--augment", "--schedule", "linear", "--every", 1)
+CHECKPOINTS = "checkpoints_resnet18_scratch"
+
+
+@pytest.fixture(scope="module")
+def data(cifar10_sample, tmp_path_factory):
+    """A folder of 100 training and 20 test images."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 10), ("test", 2)):
+        for label in (cifar10_sample / split).iterdir():
+            (folder / split / label.name).mkdir(parents=True)
+            for image in sorted(label.glob("*.png"))[:count]:
+                (folder / split / label.name / image.name).symlink_to(image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(run_python):
+    def run(*arguments):
+        done = run_python(SCRIPT, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def straight(data, train, tmp_path_factory):
+    """The results of two epochs in one go."""
+    output = tmp_path_factory.mktemp("straight")
+    train(*RECIPE, "--data", data, "--epochs", 2, "-o", output)
+    return output
+
+
+def results(output: Path, model: str = "scratch") -> tuple[dict, dict]:
+    """History and record of a run."""
+    names = (f"resnet18_cifar10_{model}.json", f"resnet18_cifar10_{model}_options.json")
+    return tuple(json.loads((output / name).read_text()) for name in names)
+
+
+def test_a_run_leaves_its_results_under_the_models_name(straight):
+    history, record = results(straight)
+    assert history["learning_rate"] == [0.01, 0.005]
+    assert record["parameters"] == 11_191_242
+    assert len(record["images_per_second"]) == 2
+    assert record["options"]["model"] == "scratch"
+    assert (straight / "resnet18_cifar10_scratch.png").stat().st_size > 0
+    report = (straight / "resnet18_cifar10_scratch_report.txt").read_text()
+    accuracy = re.search(r"accuracy +(\d\.\d{4}) +20", report)[1]
+    assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
+
+
+def test_a_resumed_run_remembers_its_recipe_and_ends_like_one_that_was_not(
+    straight, train, tmp_path
+):
+    first, last = Path(CHECKPOINTS, "epoch_1.hdf5"), Path(CHECKPOINTS, "epoch_2.hdf5")
+    (tmp_path / CHECKPOINTS).mkdir()
+    shutil.copy(straight / first, tmp_path / first)  # as if the run had been killed here
+    train("--resume", "-o", tmp_path)
+    assert results(tmp_path)[0] == results(straight)[0]
+    assert (tmp_path / last).read_bytes() == (straight / last).read_bytes()
+    remembered = read_checkpoint(tmp_path / last).options
+    assert (remembered["augment"], remembered["schedule"]) == (True, "linear")
+    keras.models.load_model(tmp_path / last)
+
+
+def test_keras_hubs_network_trains_beside_it_and_comes_to_the_same(straight, data, train):
+    """One seed gives both the same weights, so that they go the same way."""
+    pytest.importorskip("keras_hub", reason="KerasHub is not installed")
+    train(*RECIPE, "--data", data, "--epochs", 2, "-o", straight, "--model", "keras_hub")
+    ours, theirs = results(straight)[0], results(straight, "keras_hub")[0]
+    for measure, values in ours.items():
+        assert theirs[measure] == pytest.approx(values, rel=1e-3)
+    table = train("--compare", "-o", straight)
+    assert "keras_hub - scratch" in table
+
+
+def test_compare_writes_figure_and_table_of_the_models_that_were_trained(
+    straight, tmp_path, capsys
+):
+    names = {"scratch": "resnet18_cifar10_scratch", "other": "other", "untrained": "untrained"}
+    for copy in ("resnet18_cifar10_scratch", "other"):
+        for ending in (".json", "_options.json"):
+            content = (straight / f"resnet18_cifar10_scratch{ending}").read_text()
+            (tmp_path / f"{copy}{ending}").write_text(content)
+    resnet18_cifar10.compare(tmp_path, names)
+    table = (tmp_path / "resnet18_cifar10_comparison.txt").read_text()
+    assert table in capsys.readouterr().out
+    rows = table.splitlines()
+    assert [row.split("  ")[0] for row in rows[1:]] == ["scratch", "other", "other - scratch"]
+    figure = (tmp_path / "resnet18_cifar10_comparison.png").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+
+
+def test_a_comparison_of_fewer_than_two_models_is_refused(straight, tmp_path):
+    names = {"scratch": "resnet18_cifar10_scratch", "untrained": "untrained"}
+    with pytest.raises(UserError, match=r"holds scratch: train with --model scratch or untrained"):
+        resnet18_cifar10.compare(straight, names)
+    with pytest.raises(UserError, match="holds none"):
+        resnet18_cifar10.compare(tmp_path, names)
+
+
+@pytest.mark.parametrize(
+    ("model", "package", "command"),
+    [
+        ("keras_hub", "keras_hub", "pip install -r requirements-keras-hub.txt"),
+        ("torchvision", "torchvision", "pip install torch torchvision"),
+    ],
+)
+def test_a_missing_library_takes_one_line_that_says_what_to_install(
+    model, package, command, run_python, tmp_path
+):
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    done = run_python(SCRIPT, "--model", model, "-o", tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: --model {model} needs .*{package}: {command}\n", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_other_networks_are_refused(run_python, tmp_path):
+    done = run_python(SCRIPT, "--stages", 2, 2, "-o", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unrecognized arguments: --stages 2 2")
+
+
+def test_the_command_to_go_on_keeps_the_model():
+    parser = options.training_parser(
+        "", ("cifar10",), resnet18_cifar10.config.TRAINING, "output", "checkpoints"
+    )
+    parser.add_argument("--model")
+    argv = ["--model", "keras_hub", "--batch-size", "32"]
+    command = options.command_to_go_on([SCRIPT, *argv], parser.parse_args(argv), 0.001)
+    assert command == f"python {SCRIPT} {' '.join(argv)} --resume --learning-rate 0.001"
