@@ -31,6 +31,7 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             import keras
 
             names = gpu_names()
+            keras.utils.set_random_seed(seed)  # imports TensorFlow on every backend
     except ImportError as error:
         raise UserError(
             f"Keras's backend cannot be imported ({error}): install it with "
@@ -38,7 +39,6 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             "or KERAS_BACKEND=torch"
         ) from error
     keras.config.set_dtype_policy(precision)
-    keras.utils.set_random_seed(seed)
     backend = keras.backend.backend()
     device = ", ".join(names) or f"CPU ({os.cpu_count()} cores)"
     version = sys.modules[backend].__version__

@@ -35,6 +35,22 @@ def trimmed(history: History, count: int) -> History:
     return {name: values[:count] for name, values in history.items()}
 
 
+def checked(history: object) -> History:
+    """Returns what was read from a file if it is a history: lists of one length, finite numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(history, dict) or not all(
+        isinstance(values, list)
+        and len(values) == len(next(iter(history.values())))
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+        for values in history.values()
+    ):
+        raise ValueError("it holds something else")
+    return history
+
+
 def read_history(path: str | Path) -> History:
     """Reads a history that `TrainingMonitor` has written.
 
@@ -42,14 +58,6 @@ def read_history(path: str | Path) -> History:
         UserError: the file is no history.
     """
     try:
-        history = json.loads(Path(path).read_text())
-        if not all(
-            isinstance(values, list)
-            and len(values) == epochs(history)
-            and all(isinstance(value, float) and math.isfinite(value) for value in values)
-            for values in history.values()
-        ):
-            raise ValueError("it holds something else")
-    except (ValueError, AttributeError, TypeError) as error:
+        return checked(json.loads(Path(path).read_text()))
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or no history ({error}); move it away") from error
-    return history

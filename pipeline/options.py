@@ -150,7 +150,7 @@ def parse_training(
             f"{checkpoint.path} was written by {checkpoint.options.get('script')}, "
             f"not by {parser.prog}"
         )
-    remembered = _as_arguments(checkpoint.options, args.run_options)
+    remembered = _as_arguments(checkpoint, args.run_options)
     saved, args = _parse(parser, remembered), _parse(parser, remembered + argv)
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
     for name in args.run_options:
@@ -245,14 +245,17 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _as_arguments(options: dict, names: Sequence[str]) -> list[str]:
+def _as_arguments(checkpoint: Checkpoint, names: Sequence[str]) -> list[str]:
     # Typed anew, the options of a file pass the same checks as the user's.
     arguments = []
-    for name, value in options.items():
+    for name, value in checkpoint.options.items():
         if name not in names or value is None or value is False:
             continue
         values = value if isinstance(value, list) else [] if value is True else [value]
-        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+        texts = [str(element) for element in values]
+        if any(text.startswith("-") for text in texts):  # it would pass for another option
+            raise UserError(f"{checkpoint.path} is damaged: its {name} is {_text(value)}")
+        arguments += [f"--{name.replace('_', '-')}", *texts]
     return arguments
 
 

@@ -72,7 +72,9 @@ class Run:
         self.curve_path = output / f"{self.name}.png"
         self.report_path = output / f"{self.name}_report.txt"
         self.options_path = output / f"{self.name}_options.json"
-        self._locks = [_lock(folder) for folder in (output, self.checkpoints)]
+        # One folder may serve as both, and even one process cannot lock it twice.
+        folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
+        self._locks = [_lock(folder) for folder in folders]
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path, resumed=args.resume or checkpoint is not None)

@@ -61,7 +61,10 @@ def train(
         keras.callbacks.LearningRateScheduler(schedule),
         Throughput(train_batches.batch_size),
         DivergenceGuard(),
-        # The history first: one epoch too many is trimmed on resume, one too few would be a gap.
+        # A kill may come between any two of these. First go the checkpoints of a branch that is
+        # left, to which the new history would not belong. Then the history: one epoch too many is
+        # trimmed on resume, one too few would be a gap.
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: checkpoint.put_later_aside()),
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
         checkpoint,
     ]

@@ -1,7 +1,6 @@
 """Checkpoints from which training goes on exactly as if it had never stopped."""
 
 import os
-import shutil
 from pathlib import Path
 
 import keras
@@ -9,6 +8,7 @@ import keras
 from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.history import History
+from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import checkpoint_path, checkpoints
 from pipeline.io.modelfile import read_checkpoint, save_model
 
@@ -59,12 +59,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
         if resumed.exists():
             self._keep_if_best(resumed)  # a kill may have come between the checkpoint and the copy
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Writes the checkpoint of the epoch that has just ended."""
-        learning_rate = self.model.optimizer.learning_rate
-        self.history = histories.appended(self.history, logs or {}, learning_rate)
+    def put_later_aside(self) -> None:
+        """Moves away the checkpoints of the epochs that this run trains anew.
+
+        Called once the first of them has ended: by `on_epoch_end`, and before it by whoever writes
+        other files of that epoch, which a kill could leave at odds with the newest checkpoint.
+        """
         if self.epoch == self._start:
             _abandon_later(self.output_path, self._start)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the checkpoint of the epoch that has just ended."""
+        self.put_later_aside()
+        learning_rate = self.model.optimizer.learning_rate
+        self.history = histories.appended(self.history, logs or {}, learning_rate)
         previous, self.epoch = self.epoch, self.epoch + 1
         path = checkpoint_path(self.output_path, self.epoch)
         state = {"epoch": self.epoch, "history": self.history, "options": self.options}
@@ -106,5 +114,6 @@ def _replace_by_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError:  # a file system without hard links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+        write_atomically(target, source.read_bytes())
+    else:
+        os.replace(temporary, target)

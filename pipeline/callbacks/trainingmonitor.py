@@ -75,7 +75,8 @@ def plot(history: History) -> bytes:
                 ax.plot(numbers, values, color=color, label=label, linewidth=1.5, **style)
         ax.set_ylabel(measure)
         ax.grid(alpha=0.3)
-        ax.legend(title=f"{measure} (last epoch)")
+        if ax.lines:
+            ax.legend(title=f"{measure} (last epoch)")
     rates = history.get("learning_rate", [])
     changes = [i for i in range(1, len(rates)) if rates[i] != rates[i - 1]]
     if len(changes) <= MAX_MARKED_CHANGES:

@@ -25,9 +25,10 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise
+        # A full disk does not say by itself which file it had no room for.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     # The rename itself is durable only once the folder is on disk.
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,8 +1,10 @@
 """CIFAR-10 from a local copy in any of its usual forms, Keras's cache, or the network."""
 
+import lzma
 import os
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,8 +101,11 @@ def _read_archive(path: Path) -> Dataset:
                     raise ValueError("it is not a plain file")
                 return archive.extractfile(info)
 
-            return _read_batches(member, str(path))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+            data = _read_batches(member, str(path))
+            while archive.fileobj.read(2**20):
+                pass  # to the end, where gzip compares its checksum
+            return data
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no tar archive ({error}); copy it again") from error
 
 
@@ -110,23 +115,26 @@ def _read_batches(open_batch: Callable[[str], BinaryIO], where: str) -> Dataset:
         try:
             with open_batch(name) as file:
                 batch = _CifarUnpickler(_Limited(file), encoding="bytes").load()
-            images, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int32)
-            if images.dtype != np.uint8 or images.shape != (len(labels), 3 * SIZE * SIZE):
-                raise ValueError(f"its images are {images.dtype} {images.shape}")
-            if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
+            images = batch[b"data"].pixels
+            labels = np.asarray(batch[b"labels"], dtype=np.int32)
+            if labels.shape != (len(images),) or images.shape != (len(labels), 3 * SIZE * SIZE):
+                raise ValueError(f"its images are {images.shape}, its labels {labels.shape}")
+            if not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
                 raise ValueError(f"its labels go from {labels.min()} to {labels.max()}")
         except FileNotFoundError as error:
             raise UserError(f"{place} is missing") from error
         except Exception as error:  # a damaged pickle can raise nearly anything
-            raise UserError(f"{place} is damaged or not CIFAR-10's ({error})") from error
-        return images.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1), labels
+            what = str(error) or type(error).__name__
+            raise UserError(f"{place} is damaged or not CIFAR-10's ({what})") from error
+        images = images.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(images), labels
 
     train = [read(name) for name in TRAIN_BATCHES]
     test_images, test_labels = read(TEST_BATCH)
     return Dataset(
         np.concatenate([images for images, _ in train]),
         np.concatenate([labels for _, labels in train]),
-        np.ascontiguousarray(test_images),
+        test_images,
         test_labels,
         LABEL_NAMES,
     )
@@ -152,24 +160,56 @@ class _Limited:
         return line
 
 
-class _CifarUnpickler(pickle.Unpickler):
-    """Admits what CIFAR-10's pickles hold, arrays and plain containers, and runs nothing else."""
+class _Array:
+    """Takes the place of a NumPy array while a pickle is read.
 
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            if name == "_reconstruct":
-                return np.empty(0).__reduce__()[0]
-        elif module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        elif (module, name) == ("_codecs", "encode"):
-            return _encode_latin1  # how protocol 2 writes bytes
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+    NumPy's own unpickling lets a file make an array of pointers to wherever it likes.
+    """
+
+    def __init__(self, *arguments: object):
+        """Is called with NumPy's classes and an empty shape; the state tells everything."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, data = state
+        if dtype.name != "u1":
+            raise pickle.UnpicklingError(f"it has an array of {dtype.name}")
+        order = "F" if is_fortran else "C"
+        self.pixels = np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)
 
 
-def _encode_latin1(text: str, encoding: str) -> bytes:
+class _Dtype:
+    """Takes the place of a NumPy dtype while a pickle is read."""
+
+    def __init__(self, name: bytes | str, *arguments: object):
+        self.name = name.decode() if isinstance(name, bytes) else name
+
+    def __setstate__(self, state: tuple) -> None:
+        """Forgets byte order and the like, which single bytes have not."""
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Takes the place of `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
     return text.encode("latin1")
+
+
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits what CIFAR-10's pickles hold, bytes and plain containers, and runs nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in _ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _ADMITTED[module, name]
 
 
 def _read_image_folders(root: Path) -> Dataset:
@@ -189,10 +229,13 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    files = sorted(paths.list_images(str(folder)))
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(paths.list_images(str(folder / name)))
+        files += found
+        labels += [label] * len(found)
     if not files:
-        raise UserError(f"{folder} has no images")
-    labels = np.array([names.index(Path(file).parent.name) for file in files], dtype=np.int32)
+        raise UserError(f"{folder} has no images in its class folders")
     images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
 
     def read(index: int) -> None:
@@ -207,4 +250,4 @@ def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.n
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(read, range(len(files))):
             pass
-    return images, labels
+    return images, np.array(labels, dtype=np.int32)

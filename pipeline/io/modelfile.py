@@ -2,14 +2,11 @@
 
 A file holds what `keras.models.load_model` needs and, in a checkpoint, a group `training` beside
 it: all variables of the optimizer and, as JSON, the epoch, the history and the options. Keras
-itself does not bring back an optimizer from `.hdf5`, so that group is read here. Behind the HDF5
-data stands a line with their SHA-256, which HDF5 readers ignore and which tells a whole file from
-a torn one.
+itself does not bring back an optimizer from `.hdf5`, so that group is read here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -20,14 +17,14 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_atomically
+from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
 
 if TYPE_CHECKING:
     import keras  # slow to import: a script reads its checkpoint before it needs Keras
 
-SEAL = b"\nsha256:%s\n"
-SEAL_BYTES = len(SEAL % hashlib.sha256().hexdigest().encode())
 FILE_BYTES_LIMIT = 2**31
 
 
@@ -81,25 +78,19 @@ def save_model(path: str | Path, model: keras.Model, training: dict | None = Non
     Raises:
         OSError: the file could not be written; what was there still is.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.tmp.hdf5")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
-    try:
-        model.save(temporary, include_optimizer=False)
+    with _MemoryFile() as file:
+        model.save(file, include_optimizer=False)
         if training is not None:
-            with h5py.File(temporary, "r+") as file:
-                group = file.create_group("training")
-                state = json.dumps(training).encode()
-                group["state"] = np.frombuffer(state, dtype=np.uint8)
-                optimizer = group.create_group("optimizer")
-                for index, variable in enumerate(model.optimizer.variables):
-                    optimizer[f"{index:04}"] = _to_numpy(variable)
-        data = temporary.read_bytes()
-    except RuntimeError as error:  # how h5py reports a file that it could not finish
-        raise OSError(f"{path} could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_atomically(path, data + SEAL % hashlib.sha256(data).hexdigest().encode())
+            group = file.create_group("training")
+            state = json.dumps(training).encode()
+            group["state"] = np.frombuffer(state, dtype=np.uint8)
+            optimizer = group.create_group("optimizer")
+            for index, variable in enumerate(model.optimizer.variables):
+                optimizer[f"{index:04}"] = _to_numpy(variable)
+        file.flush()
+        data = file.id.get_file_image()
+    write_atomically(path, data + seal(io.BytesIO(data), len(data)))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -121,11 +112,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(f"{path} is no checkpoint: its state is {state.dtype} {state.shape}")
         try:
             training = json.loads(state[:].tobytes())
-            return Checkpoint(
-                path, training["epoch"], training["history"], training["options"], data
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            epoch, options = training["epoch"], training["options"]
+            history = histories.checked(training["history"])
+            if type(epoch) is not int or epoch < 0 or not isinstance(options, dict):
+                raise ValueError(f"its epoch is {epoch} and its options are {options}")
+            if histories.epochs(history) not in (0, epoch):
+                raise ValueError(f"its history does not end with epoch {epoch}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is no checkpoint: its state cannot be read") from error
+        return Checkpoint(path, epoch, history, options, data)
 
 
 def load_weights(path: str | Path, model: keras.Model) -> None:
@@ -139,6 +134,19 @@ def load_weights(path: str | Path, model: keras.Model) -> None:
         _restore_weights(path, file, model)
 
 
+class _MemoryFile(h5py.File):
+    """An HDF5 file in memory whose name tells Keras to write its HDF5 format into it.
+
+    On a full disk HDF5 can neither finish nor close a file, and later crashes over it.
+    """
+
+    def __init__(self):
+        super().__init__("model.hdf5", "w", driver="core", backing_store=False)
+
+    def __str__(self) -> str:
+        return self.filename
+
+
 def _read_sealed(path: Path) -> bytes:
     try:
         if path.stat().st_size > FILE_BYTES_LIMIT:
@@ -148,10 +156,9 @@ def _read_sealed(path: Path) -> bytes:
         raise UserError(f"{path}: there is no such file") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    data, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
-    if seal != SEAL % hashlib.sha256(data).hexdigest().encode():
+    if not is_sealed(io.BytesIO(content)):
         raise UserError(f"{path} is truncated, damaged or not written by this project")
-    return data
+    return content[:-SEAL_BYTES]
 
 
 def _open(path: Path, data: bytes) -> h5py.File:
@@ -177,7 +184,8 @@ def _member(path: Path, group: h5py.Group, name: str, kind: type) -> h5py.Group 
 
 def _restore_weights(path: Path, file: h5py.File, model: keras.Model) -> None:
     weights = _member(path, file, "model_weights", h5py.Group)
-    saved = {name for name in weights if len(weights[name])}
+    groups = {name: _member(path, weights, name, h5py.Group) for name in weights}
+    saved = {name for name, group in groups.items() if len(group)}
     layers = [layer for layer in model.layers if layer.weights]
     if different := saved.symmetric_difference(layer.name for layer in layers):
         raise UserError(
@@ -185,12 +193,12 @@ def _restore_weights(path: Path, file: h5py.File, model: keras.Model) -> None:
             f"{len(different)} layers, {min(different)} among them"
         )
     for layer in layers:
-        names = [_text(name) for name in weights[layer.name].attrs["weight_names"]]
+        group = groups[layer.name]
+        names = [_text(name) for name in group.attrs.get("weight_names", ())]
         if len(names) != len(layer.weights):
             raise UserError(f"{path} holds another network: layer {layer.name} differs")
         for name, variable in zip(names, layer.weights, strict=True):
-            what = f"{layer.name}'s {variable.name}"
-            _assign(path, weights[layer.name], name, variable, what)
+            _assign(path, group, name, variable, f"{layer.name}'s {variable.name}")
 
 
 def _assign(path: Path, group: h5py.Group, name: str, variable: object, what: str) -> None:
@@ -200,6 +208,8 @@ def _assign(path: Path, group: h5py.Group, name: str, variable: object, what: st
             f"{path} holds another network or number of classes: {what} is {saved.shape} in it "
             f"and {tuple(variable.shape)} in this run"
         )
+    if saved.dtype.kind not in "fiu":
+        raise UserError(f"{path} is damaged: {what} is no number in it")
     variable.assign(saved[()])
 
 

@@ -49,7 +49,8 @@ class AffineAugmenter:
             A new array of the same shape and type.
         """
         height, width = images.shape[1:3]
-        augmented = np.empty_like(images)
+        # In C order, which empty_like would not promise: OpenCV writes into no other.
+        augmented = np.empty(images.shape, images.dtype)
         matrices = self.draw_matrices(len(images), height, width, rng)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for image, matrix, target in zip(images, matrices, augmented, strict=True):

@@ -1,0 +1,93 @@
+"""Build the HDF5 files that training on Tiny ImageNet reads, and the mean colour.
+
+  python build_tiny_imagenet.py
+  python build_tiny_imagenet.py --dataset-path ../datasets/tiny-imagenet-200 --overwrite
+
+Takes 10 seconds on two cores and 1.4 GB of disk: 90,000 training, 10,000 validation and 10,000 test
+images, the last held out of the published training set.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from config import tiny_imagenet_config as config
+from pipeline import script
+from pipeline.errors import UserError
+from pipeline.options import Parser, positive_int
+
+
+def main() -> None:
+    # options
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--dataset-path", default=config.DATASET, metavar="ROOT", help="default: %(default)s")
+    add("--hdf5", metavar="FOLDER", help=f"where the files go (default: ROOT/{config.HDF5})")
+    add(
+        "--test-per-class",
+        type=positive_int,
+        default=config.TEST_IMAGES_PER_CLASS,
+        metavar="N",
+        help="training images of each class that become test images (default: %(default)s)",
+    )
+    add("--overwrite", action="store_true", help="replace files of an earlier build")
+    add("--skip-bad", action="store_true", help="leave bad images out and list them")
+    args = parser.parse_args()
+
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline.io.atomic import write_atomically
+    from pipeline.io.fileset import published_together
+    from pipeline.io.tiny_imagenet import (
+        hold_out,
+        list_train,
+        list_val,
+        read_label_names,
+        without_bad,
+        write_split,
+    )
+
+    root = Path(args.dataset_path)
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; name the data set's with --dataset-path")
+    folder = Path(args.hdf5 or root / config.HDF5)
+    size = config.IMAGE_SIZE
+    start = time.perf_counter()
+    left_out = []
+
+    def on_bad(problem: str) -> None:
+        if not args.skip_bad:
+            raise UserError(f"{problem}; --skip-bad goes on without it")
+        left_out.append(problem)
+
+    files = (config.TRAIN_HDF5, config.VAL_HDF5, config.TEST_HDF5, config.DATASET_MEAN)
+    with published_together(folder, files, args.overwrite) as staging:
+        # list
+        label_names = read_label_names(root / config.WORDNET_IDS, root / config.WORD_LABELS)
+        train = list_train(root / config.TRAIN_IMAGES, label_names)
+        annotations = root / config.VAL_MAPPINGS
+        val = list_val(root / config.VAL_IMAGES, annotations, label_names, on_bad)
+        if args.skip_bad:  # now, so that the test images will be good ones
+            train, val = without_bad(train, size, on_bad), without_bad(val, size, on_bad)
+        train, test = hold_out(train, args.test_per_class, config.SPLIT_SEED, label_names)
+
+        # write
+        mean = write_split(train, staging / config.TRAIN_HDF5, size, label_names)
+        write_split(val, staging / config.VAL_HDF5, size, label_names)
+        write_split(test, staging / config.TEST_HDF5, size, label_names)
+        colour = dict(zip("RGB", mean.tolist(), strict=True))
+        write_atomically(staging / config.DATASET_MEAN, json.dumps(colour) + "\n")
+
+    # report
+    for problem in left_out:
+        print(f"left out: {problem}")
+    count = sum(len(split.files) for split in (train, val, test))
+    sizes = sum((folder / name).stat().st_size for name in files)
+    print("mean: " + ", ".join(f"{channel} {value:.2f}" for channel, value in colour.items()))
+    print(
+        f"{folder}: {count:,} images, {sizes / count:,.0f} bytes each, "
+        f"{count / (time.perf_counter() - start):,.0f} images/s in all, {len(left_out)} left out"
+    )
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -1,0 +1,115 @@
+"""Reading labelled images at random from an HDF5 file that may be larger than memory."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
+from pipeline.io.hdf5images import HDF5Images
+from pipeline.io.seal import is_sealed
+
+
+class HDF5DatasetGenerator:
+    """Opens a file of `HDF5DatasetWriter`, checks it, and makes batches of it.
+
+    Args:
+        path: the file.
+        classes: how many classes it must have.
+        size: how many pixels wide and high its images must be.
+
+    Attributes:
+        images: uint8 RGB (n, size, size, 3), left on disk until they are asked for.
+        labels: int32 (n,).
+        label_names: id and words of each class, by label.
+
+    Raises:
+        UserError: the file is missing, unfinished or damaged, keeps its data elsewhere, has other
+            dimensions or another number of classes, or labels out of range.
+
+    Example:
+        >>> train = HDF5DatasetGenerator("train.hdf5", classes=200, size=64)
+        >>> batches = train.training_batches(64, augmenter=AffineAugmenter(flip=True), seed=42)
+    """
+
+    def __init__(self, path: str | Path, classes: int, size: int):
+        self.path = Path(path)
+        try:
+            with open(self.path, "rb") as file:
+                if not is_sealed(file):
+                    raise self._damaged("it is truncated, damaged or not written by this project")
+                with h5py.File(file, "r") as hdf5:
+                    self._read(file, hdf5, classes, size)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path}: there is no such file; build_tiny_imagenet.py makes it"
+            ) from error
+        except OSError as error:
+            if error.filename is None:
+                raise self._damaged("it is truncated, or no HDF5 file") from error
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise self._damaged(str(error)) from error  # what h5py makes of a damaged file
+
+    def training_batches(self, *args: Any, **kwargs: Any) -> TrainingBatches:
+        """Returns endless batches shuffled over the whole file; arguments as `TrainingBatches`."""
+        return TrainingBatches(self.images, self.labels, *args, **kwargs)
+
+    def evaluation_batches(self, *args: Any, **kwargs: Any) -> EvaluationBatches:
+        """Returns the batches of one pass in the file's order; arguments as `EvaluationBatches`."""
+        return EvaluationBatches(self.images, self.labels, *args, **kwargs)
+
+    def _read(self, file: Any, hdf5: h5py.File, classes: int, size: int) -> None:
+        if not hdf5.attrs.get(COMPLETE, False):
+            raise self._damaged("it is unfinished")
+        file_bytes = os.fstat(file.fileno()).st_size
+        images = self._dataset(hdf5, IMAGES, file_bytes)
+        labels = self._dataset(hdf5, LABELS, file_bytes)
+        names = self._dataset(hdf5, LABEL_NAMES, file_bytes)
+
+        if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not images.shape[0]:
+            raise UserError(
+                f"{self.path} holds {images.dtype} images of shape {images.shape} instead of "
+                f"uint8 (n, {size}, {size}, 3)"
+            )
+        offset = images.id.get_offset()
+        if offset is None or offset + math.prod(images.shape) > file_bytes:
+            raise self._damaged("its images lie outside it")
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise self._damaged(f"its labels are {labels.dtype} {labels.shape}")
+        if names.ndim != 2 or names.shape[1] != 2 or names.dtype.kind != "S":
+            raise self._damaged(f"its label_names are {names.dtype} {names.shape}")
+        if names.shape[0] != classes:
+            raise UserError(f"{self.path} has {names.shape[0]} classes instead of {classes}")
+        ids = labels[:]
+        if ids.min() < 0 or ids.max() >= classes:
+            raise UserError(
+                f"{self.path} has labels from {ids.min()} to {ids.max()} "
+                f"instead of 0 to {classes - 1}"
+            )
+
+        self.images = HDF5Images(file, offset, images.shape)
+        self.labels = ids.astype(np.int32)
+        self.label_names = tuple((name.decode(), words.decode()) for name, words in names[:])
+
+    def _dataset(self, hdf5: h5py.File, name: str, file_bytes: int) -> h5py.Dataset:
+        """Returns a data set whose data lie in this file, in one piece and as they are."""
+        if not isinstance(hdf5.get(name, getlink=True), h5py.HardLink):
+            raise self._damaged(f"it has no {name} of its own")
+        dataset = hdf5[name]
+        if not isinstance(dataset, h5py.Dataset) or (
+            dataset.chunks or dataset.external or dataset.is_virtual
+        ):
+            raise self._damaged(f"its {name} are chunked, compressed or outside it")
+        # What is not in the file, HDF5 would make up, and fill the memory with it.
+        if math.prod(dataset.shape) * dataset.dtype.itemsize > file_bytes:
+            raise self._damaged(f"its {name} are larger than it")
+        return dataset
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"{self.path} cannot be used ({reason}): build it again")

@@ -1,0 +1,155 @@
+"""Writing labelled images into an HDF5 file from which they can be read at random."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.io.fileset import replace_durably
+from pipeline.io.seal import seal
+
+# Names in the file.
+IMAGES = "images"
+LABELS = "labels"
+LABEL_NAMES = "label_names"
+COMPLETE = "complete"
+
+
+class HDF5DatasetWriter:
+    """Writes images and labels under a temporary name, and renames the file once it is whole.
+
+    The file holds `images`, uint8 (n, height, width, channels), colours in the order red, green,
+    blue; `labels`, int32 (n,); `label_names`, UTF-8 (classes, 2), each class's id and words; and
+    the attribute `complete`. All are contiguous and uncompressed, the images at the end, so that
+    they can be written and read with plain system calls; behind them stands the file's seal. HDF5
+    itself only lays the file out, in memory: once a write to a full disk has failed, it crashes the
+    process at its end.
+
+    To be used in a `with` statement: its end closes the file, an exception removes it.
+
+    Args:
+        dims: shape of `images`.
+        path: the file to create.
+        label_names: id and words of each class, in the order of the labels.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UserError: the file exists and may not be replaced, or it cannot be written.
+
+    Example:
+        >>> with HDF5DatasetWriter((2, 64, 64, 3), "two.hdf5", [("n1", "cat")]) as writer:
+        ...     writer.add(np.zeros((2, 64, 64, 3), np.uint8), [0, 0])
+    """
+
+    def __init__(
+        self,
+        dims: tuple[int, int, int, int],
+        path: str | Path,
+        label_names: Sequence[tuple[str, str]],
+        overwrite: bool = False,
+    ):
+        self.path = Path(path)
+        if self.path.exists() and not overwrite:
+            raise UserError(f"{self.path} exists already: remove it or choose another name")
+        self._dims = dims
+        self._label_names = label_names
+        self._labels = np.zeros(dims[0], dtype=np.int32)
+        self._written = 0
+        self._temporary = self.path.with_name(f".{self.path.name}.tmp")
+        with self._errors_named():
+            self._file = open(self._temporary, "w+b")  # noqa: SIM115 (open until close)
+        self._file.seek(len(self._header()))
+
+    def __enter__(self) -> "HDF5DatasetWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._abandon()
+
+    def add(self, images: np.ndarray, labels: Sequence[int]) -> None:
+        """Appends images, uint8 (k, height, width, channels), and their labels, (k,).
+
+        Raises:
+            ValueError: types, shapes or labels are not the file's, or it has not so many rows.
+            UserError: the file cannot be written; the disk is full, for example.
+        """
+        labels = np.asarray(labels)
+        if images.dtype != np.uint8 or images.shape[1:] != self._dims[1:]:
+            raise ValueError(
+                f"{self.path} takes uint8 images of {self._dims[1:]}: "
+                f"got {images.dtype} of {images.shape[1:]}"
+            )
+        classes = len(self._label_names)
+        if labels.shape != images.shape[:1] or not ((labels >= 0) & (labels < classes)).all():
+            raise ValueError(
+                f"{len(images)} images need as many labels below {classes}: got {labels}"
+            )
+        if (end := self._written + len(images)) > self._dims[0]:
+            raise ValueError(f"{self.path} has {self._dims[0]} rows: got {end}")
+        with self._errors_named():
+            self._file.write(np.ascontiguousarray(images))
+        self._labels[self._written : end] = labels
+        self._written = end
+
+    def close(self) -> None:
+        """Completes the file, waits until it is on disk, and renames it.
+
+        Raises:
+            ValueError: rows are missing; the file was removed.
+            UserError: the file could not be written and was removed.
+        """
+        try:
+            if self._written < self._dims[0]:
+                raise ValueError(f"{self.path} got {self._written} of its {self._dims[0]} rows")
+            with self._errors_named():
+                size = self._file.tell()
+                # The header comes last: without it the file is no HDF5 file at all.
+                self._file.seek(0)
+                self._file.write(self._header())
+                self._file.write(seal(self._file, size))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                replace_durably(self._temporary, self.path)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _header(self) -> bytes:
+        """Returns the file as HDF5 makes it, up to where the images begin."""
+        buffer = io.BytesIO()
+        # The earliest format keeps all that describes the data in front of them.
+        with h5py.File(buffer, "w", libver="earliest") as file:
+            file.attrs[COMPLETE] = True
+            file[LABELS] = self._labels
+            names = np.char.encode(np.array(self._label_names), "utf-8")
+            utf8 = h5py.string_dtype("utf-8", names.dtype.itemsize)
+            file[LABEL_NAMES] = names.astype(utf8)
+            at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            images = file.create_dataset(IMAGES, self._dims, np.uint8, dcpl=at_once)
+            offset = images.id.get_offset()
+        header = buffer.getvalue()
+        assert len(header) == offset, "HDF5 has put something behind the images"
+        return header
+
+    def _abandon(self) -> None:
+        with suppress(OSError):  # a full disk, once more
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error

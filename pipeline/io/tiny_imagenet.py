@@ -1,0 +1,220 @@
+"""Tiny ImageNet: what lies in its folder, and writing it into HDF5 files."""
+
+import os
+from collections.abc import Callable
+from itertools import compress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from imutils import paths
+from sklearn.model_selection import train_test_split
+
+from pipeline.errors import UserError
+from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
+from pipeline.io.imagefiles import read_images
+from pipeline.utils.progress import Progress
+
+LabelNames = tuple[tuple[str, str], ...]
+
+
+class Split(NamedTuple):
+    """Image files and their labels."""
+
+    files: list[str]
+    labels: np.ndarray
+    """int32 (n,), indices into the label names."""
+
+
+def read_label_names(wordnet_ids: Path, word_labels: Path) -> LabelNames:
+    """Returns WordNet id and words of each class in the order of the ids, which is the labels'.
+
+    Args:
+        wordnet_ids: the file with one id a line.
+        word_labels: the file with an id, a tab and its words on each line; may have other ids too.
+
+    Raises:
+        UserError: a file is no text, or there are no ids, one twice, or one without words.
+        OSError: a file cannot be read.
+    """
+    ids = [line.strip() for line in _lines(wordnet_ids)]
+    if not ids or len(set(ids)) < len(ids):
+        raise UserError(f"{wordnet_ids} must name each class once: got {len(ids)} lines")
+    words = dict(line.split("\t", 1) for line in _lines(word_labels) if "\t" in line)
+    if missing := sorted(set(ids) - set(words)):
+        raise UserError(f"{word_labels} has no words for {missing[0]}")
+    return tuple((wordnet_id, words[wordnet_id].strip()) for wordnet_id in sorted(ids))
+
+
+def list_train(folder: Path, label_names: LabelNames) -> Split:
+    """Lists the training images, which lie in one folder a class.
+
+    Raises:
+        UserError: a folder is missing, or is none of a class.
+        OSError: `folder` cannot be read.
+    """
+    ids = [wordnet_id for wordnet_id, _ in label_names]
+    folders = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    if missing := sorted(set(ids) - folders):
+        raise UserError(f"{folder / missing[0]}: the folder of this class is missing")
+    if unknown := sorted(name for name in folders - set(ids) if not name.startswith(".")):
+        raise UserError(f"{folder / unknown[0]} is the folder of no known class")
+    classes = [_images(folder / wordnet_id) for wordnet_id in ids]
+    labels = np.repeat(np.arange(len(ids), dtype=np.int32), [len(files) for files in classes])
+    return Split([file for files in classes for file in files], labels)
+
+
+def list_val(
+    folder: Path,
+    annotations: Path,
+    label_names: LabelNames,
+    on_bad: Callable[[str], None],
+) -> Split:
+    """Lists the validation images, which lie in one folder, with the labels of a file.
+
+    Args:
+        folder: the images.
+        annotations: has an image's file name, a tab and its class's id on each line; what follows
+            another tab, the boxes, is passed over.
+        label_names: ids and words of the classes.
+        on_bad: called with what is wrong with an image without a label, or a label without an
+            image; if it returns, the image or the label is left out.
+
+    Raises:
+        UserError: `annotations` is no such file, or there are no images.
+        OSError: `annotations` cannot be read.
+    """
+    number = {wordnet_id: label for label, (wordnet_id, _) in enumerate(label_names)}
+    label_of: dict[str, int] = {}
+    for line_number, line in enumerate(_lines(annotations), start=1):
+        name, wordnet_id, *_ = [*line.split("\t"), "", ""]
+        label = number.get(wordnet_id.strip())
+        if label is None or label_of.setdefault(name, label) != label:
+            raise UserError(
+                f"{annotations}, line {line_number}: expected an image and the id of its one class"
+            )
+    images = {Path(file).name: file for file in _images(folder)}
+    for name in sorted(images.keys() - label_of.keys()):
+        on_bad(f"{images[name]} has no label in {annotations}")
+    for name in sorted(label_of.keys() - images.keys()):
+        on_bad(f"{folder / name} is missing, and {annotations} has a label for it")
+    names = [name for name in images if name in label_of]
+    if not names:
+        raise UserError(f"{folder} has no images")
+    labels = np.array([label_of[name] for name in names], dtype=np.int32)
+    return Split([images[name] for name in names], labels)
+
+
+def hold_out(
+    split: Split, per_class: int, seed: int, label_names: LabelNames
+) -> tuple[Split, Split]:
+    """Parts a split in two at random.
+
+    Args:
+        split: what to part.
+        per_class: how many images of each class the second part gets.
+        seed: of the choice.
+        label_names: ids and words of the classes.
+
+    Returns:
+        The first part and the second, each in random order.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    ids = [wordnet_id for wordnet_id, _ in label_names]
+    counts = np.bincount(split.labels, minlength=len(ids))
+    if counts.min() <= per_class:
+        raise UserError(
+            f"class {ids[counts.argmin()]} has {counts.min()} training images: "
+            f"too few to hold out {per_class} and keep some"
+        )
+    parts = train_test_split(
+        np.arange(len(split.labels)),
+        test_size=per_class * len(ids),
+        stratify=split.labels,
+        random_state=seed,
+    )
+    kept, held_out = (
+        Split([split.files[index] for index in part], split.labels[part]) for part in parts
+    )
+    counts = np.bincount(held_out.labels, minlength=len(ids))
+    if (uneven := np.flatnonzero(counts != per_class)).size:
+        raise UserError(
+            f"class {ids[uneven[0]]} would give {counts[uneven[0]]} images instead of {per_class}: "
+            "the classes differ too much in size"
+        )
+    return kept, held_out
+
+
+def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split:
+    """Decodes all images and leaves out those that cannot be used.
+
+    Args:
+        split: what to check.
+        size: how many pixels wide and high an image must be.
+        on_bad: called with what is wrong with an image.
+
+    Raises:
+        UserError: no image is left.
+    """
+    progress = Progress("checking", len(split.files))
+    good = np.ones(len(split.files), dtype=bool)
+    done = 0
+    for images, problems in read_images(split.files, size):
+        for index, problem in problems.items():
+            on_bad(str(problem))
+            good[done + index] = False
+        done += len(images)
+        progress.advance(len(images))
+    if not good.any():
+        raise UserError(f"{split.files[0]} and the other {done - 1} images cannot be used")
+    return Split(list(compress(split.files, good)), split.labels[good])
+
+
+def write_split(split: Split, path: Path, size: int, label_names: LabelNames) -> np.ndarray:
+    """Decodes a split's images into an HDF5 file, `path`.
+
+    Args:
+        split: what to write.
+        path: the file; see `HDF5DatasetWriter`.
+        size: how many pixels wide and high the images must be.
+        label_names: ids and words of the classes.
+
+    Returns:
+        The mean of the images' red, green and blue, float64 (3,).
+
+    Raises:
+        UserError: an image cannot be used, or the file cannot be written.
+    """
+    progress = Progress(path.stem, len(split.files))
+    total = np.zeros((size, size, 3), dtype=np.int64)
+    done = 0
+    with HDF5DatasetWriter((len(split.files), size, size, 3), path, label_names) as writer:
+        for images, problems in read_images(split.files, size):
+            if problems:
+                problem = next(iter(problems.values()))
+                raise UserError(f"{problem}; --skip-bad goes on without it")
+            writer.add(images, split.labels[done : done + len(images)])
+            done += len(images)
+            total += images.sum(axis=0, dtype=np.uint32)  # enough for a block
+            progress.advance(len(images))
+    return total.mean(axis=(0, 1)) / done
+
+
+def _images(folder: Path) -> list[str]:
+    # Archives made on a Mac have a hidden `._name.JPEG` beside each file.
+    files = [
+        file
+        for file in paths.list_images(str(folder))
+        if not os.path.basename(file).startswith(".")
+    ]
+    # In the order of their numbers, val_9 before val_10; the same on every file system.
+    return sorted(files, key=lambda file: (len(file), file))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text file") from error

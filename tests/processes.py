@@ -1,0 +1,56 @@
+"""Running the scripts as a user does: in processes of their own, and interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(script: str, *arguments: object, backend: str = "tensorflow") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, script, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    stdout, stderr = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def run(script: str, *arguments: object, backend: str = "tensorflow") -> str:
+    done = finish(start(script, *arguments, backend=backend))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> str:
+    """Sends a signal while an epoch is under way; returns what the process printed."""
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if line.startswith(f"Epoch {epoch}/"):
+            time.sleep(0.3)
+            process.send_signal(number)
+            break
+    done = finish(process)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert done.returncode == expected[number], done.stderr
+    return "".join(printed) + done.stdout
+
+
+def refused(script: str, *arguments: object) -> str:
+    """Runs a script that must complain; returns its one line."""
+    done = finish(start(script, *arguments))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr

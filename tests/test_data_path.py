@@ -1,0 +1,49 @@
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import original
+from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
+from pipeline.io.tiny_imagenet import Split, write_split
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+
+ROW = re.compile(r"\| (.+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|")
+
+
+def test_it_prints_both_ways_side_by_side(run_python, tiny_imagenet_sample):
+    small = ("--images", 128, "--repeats", 1)
+    done = run_python("-m", "benchmarks.data_path", tiny_imagenet_sample.parent, *small)
+    assert done.returncode == 0, done.stderr
+    rows = {work: figures for work, *figures in ROW.findall(done.stdout)}
+    assert len(rows) == 5
+    assert rows["build, bytes an image"] == ["98,328", "12,687", "7.8"]
+    for figures in rows.values():
+        old, new = (float(figure.replace(",", "")) for figure in figures[:2])
+        assert float(figures[2]) == pytest.approx(max(new / old, old / new), rel=0.05)
+
+
+def test_a_folder_without_the_data_is_named(run_python, tmp_path):
+    done = run_python("-m", "benchmarks.data_path", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/tiny-imagenet-200: there is no such folder")
+
+
+def test_the_stand_in_makes_the_same_batches_but_for_the_order_of_the_channels(
+    tiny_imagenet_sample, tmp_path
+):
+    files = [str(path) for path in tiny_imagenet_sample.glob("train/n01443537/images/*.JPEG")]
+    split = Split(files, np.arange(len(files)) % 2)
+    names = (("n1", "even"), ("n2", "odd"))
+
+    blue_green_red = original.build(*split, tmp_path / "original.hdf5")
+    red_green_blue = write_split(split, tmp_path / "ours.hdf5", 64, names)
+    np.testing.assert_allclose(blue_green_red[::-1], red_green_blue)
+
+    theirs = original.hdf5_batches(tmp_path / "original.hdf5", blue_green_red, 2, 4)
+    data = HDF5DatasetGenerator(tmp_path / "ours.hdf5", classes=2, size=64)
+    ours = data.evaluation_batches(4, [MeanPreprocessor(red_green_blue)])
+    for (images, one_hot), index in zip(theirs, range(ours.num_batches), strict=True):
+        our_images, labels = ours[index]
+        np.testing.assert_allclose(images[..., ::-1], our_images, atol=1e-4)
+        np.testing.assert_array_equal(one_hot.argmax(axis=1), labels)

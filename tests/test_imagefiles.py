@@ -1,0 +1,151 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.io import imagefiles
+from pipeline.io.imagefiles import read_images
+
+SIZE = 64
+RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A JPEG with enough in it to be damaged."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return written(tmp_path / "photo.JPEG", cv2.GaussianBlur(noise, (5, 5), 0))
+
+
+def written(path, image):
+    cv2.imwrite(str(path), image)
+    return str(path)
+
+
+def changed(path, content):
+    path.write_bytes(content)
+    return str(path)
+
+
+def content(file):
+    with open(file, "rb") as opened:
+        return opened.read()
+
+
+def read(files, size=SIZE):
+    """All images, and what is wrong by the number of the file."""
+    images, problems = [], {}
+    for block, found in read_images(files, size):
+        problems |= {len(images) + index: str(error) for index, error in found.items()}
+        images.extend(block)
+    return images, problems
+
+
+def test_images_come_in_the_order_of_their_files_over_several_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(imagefiles, "BLOCK", 7)
+    levels = np.random.default_rng(0).permutation(30) * 8
+    files = [
+        written(tmp_path / f"{level}.png", np.full((SIZE, SIZE, 3), level)) for level in levels
+    ]
+    images, problems = read(files)
+    assert problems == {}
+    assert [image[0, 0, 0] for image in images] == levels.tolist()
+    assert [len(block) for block, _ in read_images(files, SIZE)] == [7, 7, 7, 7, 2]
+
+
+def test_colours_come_as_red_green_and_blue(tmp_path):
+    for name, rgb in (("red", RED), ("green", GREEN), ("blue", BLUE)):
+        for suffix in ("png", "JPEG"):
+            bgr = np.broadcast_to(rgb[::-1], (SIZE, SIZE, 3))
+            (image,), _ = read([written(tmp_path / f"{name}.{suffix}", bgr)])
+            np.testing.assert_allclose(image[30, 30].astype(int), rgb, atol=2)
+
+
+def test_grayscale_files_get_three_equal_channels(tmp_path):
+    gray = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE)
+    file = written(tmp_path / "gray.JPEG", gray)
+    assert cv2.imread(file, cv2.IMREAD_UNCHANGED).ndim == 2
+    (image,), problems = read([file])
+    assert problems == {}
+    expected = cv2.imread(file, cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(image, np.stack([expected] * 3, axis=-1))
+
+
+def test_all_images_of_the_real_data_are_good_and_as_opencv_reads_them(tiny_imagenet_sample):
+    files = sorted(str(path) for path in tiny_imagenet_sample.glob("val/images/*.JPEG"))
+    images, problems = read(files)
+    assert len(images) == 1000
+    assert problems == {}
+    for file, image in list(zip(files, images, strict=True))[::50]:
+        np.testing.assert_array_equal(image, cv2.imread(file)[..., ::-1])
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, -2, -1])
+def test_a_truncated_file_is_found_and_named(tmp_path, photo, keep, capfd):
+    whole = content(photo)
+    cut = whole[: int(len(whole) * keep) if isinstance(keep, float) else keep]
+    _, problems = read([photo, changed(tmp_path / "cut.JPEG", cut), photo])
+    assert list(problems) == [1]
+    assert str(tmp_path / "cut.JPEG") in problems[1]
+    assert "damaged" in problems[1]
+    assert capfd.readouterr().err == ""  # nor does libjpeg say so without a name
+
+
+def test_a_truncated_file_with_an_end_stitched_on_is_found(tmp_path, photo):
+    whole = content(photo)
+    file = changed(tmp_path / "stitched.JPEG", whole[: len(whole) // 2] + b"\xff\xd9")
+    _, problems = read([file])
+    assert problems[0].endswith("is damaged (Corrupt JPEG data: premature end of data segment)")
+
+
+def test_some_damage_inside_is_found_and_nothing_is_said_of_the_others(tmp_path, photo):
+    whole = content(photo)
+    start = whole.index(b"\xff\xda") + 14
+    chance = np.random.default_rng(0)
+    files = []
+    for number in range(60):
+        damaged = bytearray(whole)
+        damaged[chance.integers(start, len(whole) - 2)] ^= chance.integers(1, 256)
+        files += [photo, changed(tmp_path / f"{number}.JPEG", bytes(damaged))]
+    _, problems = read(files)
+    assert all(number % 2 for number in problems)
+    assert len(problems) >= 10
+
+
+def test_zeros_behind_the_end_do_no_harm(tmp_path, photo):
+    file = changed(tmp_path / "padded.JPEG", content(photo) + bytes(100))
+    images, problems = read([photo, file])
+    assert problems == {}
+    np.testing.assert_array_equal(*images)
+
+
+def test_what_is_no_image_is_named(tmp_path, photo):
+    text = changed(tmp_path / "text.JPEG", b"hello")
+    missing = str(tmp_path / "missing.JPEG")
+    folder = str(tmp_path)
+    _, problems = read([text, photo, missing, folder])
+    assert problems == {
+        0: f"{text} is truncated, damaged or no image",
+        2: f"{missing} cannot be read: No such file or directory",
+        3: f"{folder} cannot be read: Is a directory",
+    }
+
+
+def test_a_wrong_size_is_named(tmp_path, photo):
+    wide = written(tmp_path / "wide.JPEG", np.zeros((32, 48, 3), np.uint8))
+    huge = bytearray(content(wide))
+    place = huge.index(b"\xff\xc0") + 5
+    huge[place : place + 4] = b"\xff\xff\xff\xff"  # more pixels than OpenCV decodes
+    bomb = changed(tmp_path / "bomb.JPEG", bytes(huge))
+    _, problems = read([photo, wide, bomb])
+    assert problems == {
+        1: f"{wide} has 48x32 pixels instead of 64x64",
+        2: f"{bomb} is truncated, damaged or no image",
+    }
+
+
+def test_stderr_is_free_again_even_when_nobody_reads_to_the_end(photo, capfd):
+    next(read_images([photo] * 3, SIZE))
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"

@@ -1,0 +1,88 @@
+"""Tiny ImageNet from JPEGs to rank-5, through all of its scripts, on real images."""
+
+import re
+import shlex
+import signal
+
+import numpy as np
+import pytest
+from processes import interrupt, refused, run, start
+
+from pipeline.io.modelfile import read_checkpoint
+
+NETWORK = ["--stages", "1", "--filters", "4", "8", "--batch-size", "256"]
+
+
+@pytest.fixture(scope="module")
+def hdf5(tiny_imagenet_sample, tmp_path_factory):
+    """The sample built into HDF5 files, 2 images a class held out for the test."""
+    folder = tmp_path_factory.mktemp("tiny_imagenet") / "hdf5"
+    source = ["--dataset-path", tiny_imagenet_sample, "--test-per-class", 2]
+    printed = run("build_tiny_imagenet.py", *source, "--hdf5", folder)
+    assert "1,600/1,600" in printed
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    return tmp_path_factory.mktemp("output")
+
+
+@pytest.fixture(scope="module")
+def watched(hdf5, output):
+    """A watched run, interrupted in its second epoch and continued by the command it printed."""
+    options = ["--hdf5", hdf5, *NETWORK, "--epochs", 2, "-o", output]
+    printed = interrupt(start("train.py", *options), epoch=2, number=signal.SIGINT)
+    command = shlex.split(re.search(r"^  python (.*)$", printed, re.MULTILINE)[1])
+    run(*command)
+    return output / "checkpoints_tinyimagenet" / "epoch_2.hdf5"
+
+
+@pytest.fixture(scope="module")
+def model(hdf5, output):
+    """The final model of a run with linear decay."""
+    run("train_decay.py", "--hdf5", hdf5, *NETWORK, "--epochs", 2, "-o", output)
+    return output / "resnet_tinyimagenet_decay.hdf5"
+
+
+def test_watched_training_goes_on_exactly_after_ctrl_c(hdf5, watched, tmp_path):
+    run("train.py", "--hdf5", hdf5, *NETWORK, "--epochs", 2, "-o", tmp_path)
+    straight = tmp_path / "checkpoints_tinyimagenet" / "epoch_2.hdf5"
+    assert watched.read_bytes() == straight.read_bytes()
+    history = read_checkpoint(watched).history
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_rank_accuracy_counts_every_image_of_the_test_split(hdf5, model, tmp_path):
+    kept = tmp_path / "predictions.npz"
+    options = ["--model", model, "--hdf5", hdf5, "--batch-size", 300, *NETWORK[:-2]]
+    printed = run("rank_accuracy.py", *options, "--save", kept)
+    assert "400 images" in printed
+    predictions, labels = (np.load(kept)[name] for name in ("predictions", "labels"))
+    assert np.bincount(labels, minlength=200).tolist() == [2] * 200
+    best_five = np.argsort(-predictions, axis=1)[:, :5]
+    expected = [(best_five[:, :k] == labels[:, None]).any(axis=1).mean() for k in (1, 5)]
+    found = re.findall(r"rank-[15]: (\d+\.\d\d)%", printed)
+    assert [float(value) / 100 for value in found] == pytest.approx(expected, abs=5.1e-5)
+
+
+def test_rank_accuracy_evaluates_checkpoints_and_the_validation_split(hdf5, watched):
+    options = ["--model", watched, "--hdf5", hdf5, *NETWORK[:-2]]
+    printed = run("rank_accuracy.py", *options, "--split", "val")
+    assert "1000 images" in printed
+    accuracy = float(re.search(r"rank-1: (\S+)%", printed)[1]) / 100
+    assert accuracy == pytest.approx(read_checkpoint(watched).history["val_accuracy"][-1], abs=1e-4)
+
+
+def test_what_cannot_be_evaluated_is_refused_in_one_line(hdf5, model, tmp_path):
+    options = ["rank_accuracy.py", "--hdf5", hdf5]
+    assert "nowhere.hdf5: there is no such file" in refused(*options, "--model", "nowhere.hdf5")
+    assert "holds another network" in refused(*options, "--model", model)
+    options = ["rank_accuracy.py", "--model", model, *NETWORK[:-2]]
+    assert str(tmp_path / "test.hdf5") in refused(*options, "--hdf5", tmp_path)
+
+
+def test_training_without_the_built_files_says_what_to_build(tmp_path):
+    complaint = refused("train.py", "--hdf5", tmp_path, "-o", tmp_path / "output")
+    assert str(tmp_path / "train.hdf5") in complaint
+    assert "build_tiny_imagenet.py" in complaint

@@ -1,0 +1,85 @@
+"""Train a ResNet on Tiny ImageNet and watch it: stop, change the learning rate, go on.
+
+  python train.py --checkpoints output/checkpoints_tinyimagenet
+  (Ctrl+C, then the command that it prints, with another --learning-rate)
+  python train.py --checkpoints output/checkpoints_tinyimagenet \\
+      --model output/checkpoints_tinyimagenet/epoch_25.hdf5 --start_epoch 25 --learning-rate 0.01
+
+SGD with Nesterov momentum 0.9. The original reached 57.27% rank-1 after 70 epochs.
+"""
+
+from pathlib import Path
+
+from config import tiny_imagenet_config as config
+from pipeline import script
+from pipeline.options import add_checkpoint_options, parse_training, training_parser
+
+
+def main() -> None:
+    # options
+    parser = training_parser(__doc__, (), config.CTRL_C, config.OUTPUT, config.CHECKPOINTS)
+    add_checkpoint_options(parser)
+    parser.add_argument("--hdf5", metavar="FOLDER", help="the built files (default: %(default)s)")
+    args, checkpoint = parse_training(parser)
+
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline import backend
+
+    backend.start(args.precision, args.seed)
+    import keras
+
+    from pipeline import training
+    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
+    from pipeline.nn.conv import ResNet
+    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.run import Run
+    from pipeline.schedule import constant
+
+    run = Run(parser.prog, args, checkpoint, name="resnet_tinyimagenet")
+
+    # data
+    hdf5 = Path(args.hdf5)
+    train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
+    val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
+    preprocessors = [MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)]
+    train_batches = train.training_batches(
+        args.batch_size,
+        preprocessors,
+        augmenter=AffineAugmenter(**config.AUGMENTATION),
+        seed=args.seed,
+        start_epoch=run.start_epoch,
+        workers=args.workers,
+    )
+    val_batches = val.evaluation_batches(args.batch_size, preprocessors, args.workers)
+
+    # model
+    model = ResNet.build(
+        config.IMAGE_SIZE,
+        config.IMAGE_SIZE,
+        3,
+        config.NUM_CLASSES,
+        args.stages,
+        args.filters,
+        reg=config.REG,
+        dataset="tiny_imagenet",
+        module_reg=config.MODULE_REG,
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
+        ),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+
+    # train
+    training.train(model, train_batches, val_batches, run, constant, watched=True)
+
+    # report
+    names = tuple(words.split(",")[0] for _, words in val.label_names)
+    training.report(model, val_batches, names, run)
+
+
+if __name__ == "__main__":
+    script.run(main)

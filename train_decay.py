@@ -1,0 +1,87 @@
+"""Train a ResNet on Tiny ImageNet unattended, with a learning rate that falls to zero.
+
+  python train_decay.py --model output/resnet_tinyimagenet_decay.hdf5
+
+SGD with Nesterov momentum 0.9 and linear decay. The original reached 57.93% rank-1 after 75 epochs.
+"""
+
+from pathlib import Path
+
+from config import tiny_imagenet_config as config
+from pipeline import script
+from pipeline.options import parse_training, training_parser
+
+
+def main() -> None:
+    # options
+    parser = training_parser(__doc__, (), config.DECAY, config.OUTPUT, config.DECAY_CHECKPOINTS)
+    parser.add_argument("-m", "--model", metavar="FILE", help="where the final model goes")
+    parser.add_argument("--hdf5", metavar="FOLDER", help="the built files (default: %(default)s)")
+    args, checkpoint = parse_training(parser)
+
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline import backend
+
+    backend.start(args.precision, args.seed)
+    import keras
+
+    from pipeline import training
+    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
+    from pipeline.io.modelfile import save_model
+    from pipeline.nn.conv import ResNet
+    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.run import Run
+    from pipeline.schedule import polynomial_decay
+
+    model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
+    run = Run(parser.prog, args, checkpoint, model_path, name="resnet_tinyimagenet_decay")
+
+    # data
+    hdf5 = Path(args.hdf5)
+    train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
+    val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
+    preprocessors = [MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)]
+    train_batches = train.training_batches(
+        args.batch_size,
+        preprocessors,
+        augmenter=AffineAugmenter(**config.AUGMENTATION),
+        seed=args.seed,
+        start_epoch=run.start_epoch,
+        workers=args.workers,
+    )
+    val_batches = val.evaluation_batches(args.batch_size, preprocessors, args.workers)
+
+    # model
+    model = ResNet.build(
+        config.IMAGE_SIZE,
+        config.IMAGE_SIZE,
+        3,
+        config.NUM_CLASSES,
+        args.stages,
+        args.filters,
+        reg=config.REG,
+        dataset="tiny_imagenet",
+        module_reg=config.MODULE_REG,
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
+        ),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+
+    # train
+    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER)
+    training.train(model, train_batches, val_batches, run, decay, watched=False)
+
+    # report
+    names = tuple(words.split(",")[0] for _, words in val.label_names)
+    training.report(model, val_batches, names, run)
+    save_model(model_path, model)
+    print(f"model: {model_path}")
+
+
+if __name__ == "__main__":
+    script.run(main)
