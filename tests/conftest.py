@@ -5,6 +5,7 @@ import os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
 
 import importlib.util
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,31 @@ def tiny_images():
     labels = np.arange(24, dtype=np.int32) % 4
     noise = rng.integers(0, 64, (24, 8, 8, 3), dtype=np.uint8)
     return (noise + 48 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint(tiny_network):
+    """Writes a real checkpoint: `write_checkpoint(folder / "epoch_3.hdf5", epoch=3)`."""
+    model = tiny_network()
+    model.optimizer.build(model.trainable_variables)
+
+    def write(path, epoch, history=None, options=None):
+        from pipeline.io.modelfile import save_model
+
+        state = {"epoch": epoch, "history": history or {}, "options": options or {}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_model(path, model, training=state)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small_disk():
+    """Lets no file grow beyond a size in bytes, as a full disk would: `small_disk(bytes)`."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture(scope="session")

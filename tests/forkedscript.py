@@ -1,0 +1,55 @@
+"""Starting a training script dozens of times a minute.
+
+Each time in a process of its own, but forked from a server that has imported everything once:
+TensorFlow alone takes seconds. In the server no operation of TensorFlow may run, as its threads
+would not survive the fork.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SLOW_IMPORTS = ["pipeline.training", "pipeline.io.datasets", "pipeline.nn.conv", "tensorflow"]
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload([*SLOW_IMPORTS, "sklearn.datasets", "sklearn.model_selection"])
+
+
+def start(
+    script: str, *arguments: object, log: Path, first: Callable[[], object] | None = None
+) -> BaseProcess:
+    """Starts a script.
+
+    Args:
+        script: its file name.
+        arguments: its options.
+        log: where its output goes.
+        first: called in the new process before the script starts; must be picklable.
+    """
+    arguments = [str(argument) for argument in arguments]
+    process = _server.Process(target=_run, args=(script, arguments, log, first), daemon=True)
+    process.start()
+    return process
+
+
+def finish(process: BaseProcess) -> int:
+    """Waits for the end of a process and returns its exit status; a signal's number is negative."""
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+def _run(script: str, arguments: list[str], log: Path, first: Callable[[], object] | None) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(ROOT)
+    sys.argv = [script, *arguments]
+    if first:
+        first()
+    runpy.run_path(script, run_name="__main__")

@@ -1,0 +1,311 @@
+import os
+import select
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+
+
+def numbered(count):
+    """Images whose pixels all have the image's number, which is its label as well."""
+    numbers = np.arange(count)
+    images = np.broadcast_to(numbers[:, None, None, None], (count, 2, 2, 3))
+    return images.astype(np.uint8), numbers
+
+
+def numbers(batch):
+    """The numbers of a batch's images; its labels have to say the same."""
+    images, labels = batch
+    np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+    return labels.tolist()
+
+
+def training(count=10, batch_size=3, **settings):
+    return TrainingBatches(*numbered(count), batch_size, **settings)
+
+
+def photos(count=20):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), np.arange(count)
+
+
+def augmented(**settings):
+    images, labels = photos()
+    return TrainingBatches(
+        images,
+        labels,
+        6,
+        [MeanPreprocessor.of_images(images)],
+        AffineAugmenter(rotation=10, shift=0.1, flip=True),
+        **settings,
+    )
+
+
+def assert_same(batch, other):
+    for ours, theirs in zip(batch, other, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# training: a pure function of seed, epoch and index
+
+
+def test_a_batch_depends_on_nothing_but_seed_epoch_and_index():
+    asked_in_order, asked_at_random = augmented(seed=7), augmented(seed=7)
+    expected = {(e, i): asked_in_order.batch(e, i) for e in range(4) for i in range(3)}
+    for place in np.random.default_rng(0).permutation(list(expected)):
+        assert_same(asked_at_random.batch(*place), expected[tuple(place)])
+
+
+def test_another_seed_gives_other_batches():
+    orders = {tuple(numbers(training(seed=seed).batch(0, 0))) for seed in range(5)}
+    assert len(orders) > 1
+    assert not np.array_equal(augmented(seed=1).batch(0, 0)[0], augmented(seed=2).batch(0, 0)[0])
+
+
+def test_every_epoch_shuffles_anew_and_has_every_image_at_most_once():
+    batches = training(count=100, batch_size=7)
+    orders = []
+    for epoch in range(3):
+        order = [
+            n for i in range(batches.steps_per_epoch) for n in numbers(batches.batch(epoch, i))
+        ]
+        assert len(order) == len(set(order)) == 98
+        orders.append(tuple(order))
+    assert len(set(orders)) == 3
+    assert orders[0] != tuple(sorted(orders[0]))
+
+
+def test_over_the_epochs_no_image_is_left_out():
+    batches = training(count=10, batch_size=9)
+    assert {n for epoch in range(30) for n in numbers(batches.batch(epoch, 0))} == set(range(10))
+
+
+def test_every_batch_of_every_epoch_is_augmented_anew():
+    image, _ = photos(count=1)
+    images = np.repeat(image, 4, axis=0)
+    batches = TrainingBatches(images, np.zeros(4), 2, augmenter=AffineAugmenter(shift=0.3))
+    seen = [batches.batch(epoch, index)[0] for epoch in range(3) for index in range(2)]
+    assert len({image.tobytes() for batch in seen for image in batch}) == 3 * 4
+
+
+@pytest.mark.parametrize(("count", "steps", "size"), [(12, 3, 4), (11, 2, 4), (4, 1, 4), (3, 1, 3)])
+def test_the_last_partial_batch_is_dropped_unless_it_is_the_only_one(count, steps, size):
+    batches = training(count=count, batch_size=4)
+    assert batches.steps_per_epoch == steps
+    assert [len(numbers(batches[i])) for i in range(2 * steps)] == [size] * 2 * steps
+
+
+def test_to_keras_the_epochs_are_one_sequence_without_an_end():
+    batches = augmented(start_epoch=5)
+    assert batches.num_batches is None
+    for number in range(9):
+        assert_same(batches[number], batches.batch(5 + number // 3, number % 3))
+
+
+def test_images_are_preprocessed_in_turn_then_augmented_and_come_as_float32():
+    class Doubled:
+        def preprocess(self, image):
+            return image * 2
+
+    images, labels = photos()
+    before = images.copy()
+    mean = MeanPreprocessor.of_images(images)
+    mirror = AffineAugmenter(flip=True)
+    batches = TrainingBatches(images, labels, 20, [mean, Doubled()], mirror)
+    ours, order = batches.batch(0, 0)
+    assert (ours.dtype, order.dtype) == (np.float32, np.int32)
+    prepared = 2 * (images[order].astype(np.float64) - mean.mean)
+    for image, expected in zip(ours, prepared, strict=True):
+        mirrored = not np.allclose(image, expected, atol=1e-4)
+        np.testing.assert_allclose(image, expected[:, ::-1] if mirrored else expected, atol=1e-4)
+    np.testing.assert_array_equal(images, before)
+    assert training().batch(0, 0)[0].dtype == np.float32
+
+
+# evaluation
+
+
+def test_evaluation_has_every_image_once_in_order_the_partial_batch_included():
+    batches = EvaluationBatches(*numbered(10), batch_size=4)
+    assert batches.num_batches == 3
+    assert [numbers(batches[i]) for i in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batches[0][0].dtype == np.float32
+    assert EvaluationBatches(*numbered(8), batch_size=4).num_batches == 2
+
+
+# threads and processes
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_number_of_workers_changes_nothing(workers):
+    batches = augmented(workers=workers, start_epoch=1)
+    expected = augmented()
+    for number in [*range(9), 3, 100, 0, 1]:
+        assert_same(batches[number], expected.batch(1 + number // 3, number % 3))
+
+
+def test_many_threads_may_ask_at_once():
+    batches, expected = augmented(workers=3), augmented()
+    with ThreadPoolExecutor(8) as pool:
+        places = list(range(30)) * 3
+        for number, batch in zip(places, pool.map(batches.__getitem__, places), strict=True):
+            assert_same(batch, expected.batch(number // 3, number % 3))
+
+
+class SpiedImages:
+    """Images that note from which thread each batch was gathered, and lack one of theirs."""
+
+    def __init__(self, count, missing=None):
+        self.images, self.missing = numbered(count)[0], missing
+        self.shape, self.threads = self.images.shape, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, indices):
+        self.threads.append(threading.current_thread())
+        if self.missing in indices:
+            raise OSError("the disk is gone")
+        return self.images[indices]
+
+
+def test_batches_are_made_ahead_on_other_threads_but_not_without_bound():
+    images = SpiedImages(100)
+    batches = TrainingBatches(images, np.arange(100), 1, workers=2)
+    batches[0]
+    deadline = time.monotonic() + 10
+    while len(images.threads) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(images.threads) == 5
+    assert threading.current_thread() not in images.threads
+
+
+def test_what_goes_wrong_on_a_worker_reaches_the_one_who_asks_for_that_batch():
+    batches = EvaluationBatches(SpiedImages(9, missing=7), np.arange(9), 3, workers=2)
+    assert numbers(batches[0]) == [0, 1, 2]
+    assert numbers(batches[1]) == [3, 4, 5]
+    for _ in range(2):
+        with pytest.raises(OSError, match="the disk is gone"):
+            batches[2]
+
+
+def test_a_forked_process_gets_the_same_batches():
+    batches = training(workers=2)
+    expected = [numbers(batches[i]) for i in range(4)]
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(write, repr([numbers(batches[i]) for i in range(4)]).encode())
+        finally:
+            os._exit(0)
+    try:
+        assert select.select([read], [], [], 20)[0], "the child hangs"
+        assert os.read(read, 1000).decode() == repr(expected)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+# what Keras makes of it
+
+
+class Recorder(keras.layers.Layer):
+    """Returns its images' numbers and keeps those that training sees, batch by batch."""
+
+    def __init__(self, steps, batch_size):
+        super().__init__()
+        self.seen = self.add_weight((steps, batch_size), "zeros", trainable=False)
+        self.step = self.add_weight((), "zeros", "int32", trainable=False)
+        self.nothing = self.add_weight((), "zeros")  # fit wants something to train
+
+    def call(self, images, training=False):
+        found = images[:, 0, 0, 0]
+        if training:
+            now = ops.arange(self.seen.shape[0]) == self.step.value
+            self.seen.assign(ops.where(now[:, None], found, self.seen.value))
+            self.step.assign(self.step + 1)
+        return found[:, None] + 0 * self.nothing.value
+
+
+def recording_model(steps, batch_size):
+    inputs = keras.Input((2, 2, 3))
+    recorder = Recorder(steps, batch_size)
+    model = keras.Model(inputs, recorder(inputs))
+
+    def mean_number(labels, predictions):
+        return predictions
+
+    # The loss is how far labels and images are apart: zero as long as they stay together.
+    model.compile(keras.optimizers.SGD(0.1), loss="mae", metrics=[mean_number])
+    return model, recorder
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("start_epoch", [0, 2])
+def test_fit_feeds_the_batches_of_every_epoch_in_their_order(start_epoch, workers):
+    """Not one skipped, repeated or of another epoch, whatever Keras reads ahead."""
+    batches = training(count=20, batch_size=3, seed=1, start_epoch=start_epoch, workers=workers)
+    validation = EvaluationBatches(*numbered(11), batch_size=4, workers=workers)
+    model, recorder = recording_model(steps=3 * 6, batch_size=3)
+    history = model.fit(
+        batches,
+        validation_data=validation,
+        initial_epoch=start_epoch,
+        epochs=start_epoch + 3,
+        steps_per_epoch=batches.steps_per_epoch,
+        shuffle=False,
+        verbose=0,
+    ).history
+
+    places = [(start_epoch + epoch, index) for epoch in range(3) for index in range(6)]
+    expected = [numbers(batches.batch(*place)) for place in places]
+    assert ops.convert_to_numpy(recorder.seen).astype(int).tolist() == expected
+    assert int(recorder.step) == len(expected)
+    assert history["loss"] == history["val_loss"] == [0, 0, 0]
+    assert history["val_mean_number"] == [5, 5, 5]
+
+
+def test_fit_and_predict_keep_the_order_of_evaluation():
+    model, _ = recording_model(1, 1)
+    batches = EvaluationBatches(*numbered(11), batch_size=4)
+    for _ in range(2):
+        assert model.predict(batches, verbose=0)[:, 0].tolist() == list(range(11))
+
+
+def test_the_same_holds_on_jax(on_jax):
+    on_jax(__file__, "fit")
+
+
+def test_fit_does_not_swallow_what_goes_wrong_on_a_worker():
+    batches = TrainingBatches(SpiedImages(12, missing=7), np.arange(12), 3)
+    model, _ = recording_model(4, 3)
+    with pytest.raises(Exception, match="the disk is gone"):
+        model.fit(batches, steps_per_epoch=4, shuffle=False, verbose=0)
+
+
+# refusals
+
+
+@pytest.mark.parametrize("kind", [TrainingBatches, EvaluationBatches])
+@pytest.mark.parametrize(
+    ("images", "labels", "batch_size", "workers", "message"),
+    [
+        (0, 0, 1, 1, "0 images and 0 labels"),
+        (3, 2, 1, 1, "3 images and 2 labels"),
+        (3, 3, 0, 1, "batch_size 0"),
+        (3, 3, 1, 0, "workers 0"),
+    ],
+)
+def test_what_makes_no_batches_is_refused(kind, images, labels, batch_size, workers, message):
+    with pytest.raises(ValueError, match=message):
+        kind(numbered(images)[0], np.zeros(labels), batch_size, workers=workers)

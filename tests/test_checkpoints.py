@@ -1,0 +1,66 @@
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.io.checkpoints import checkpoint_path, checkpoints, newest_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path, write_checkpoint):
+    """Checkpoints of the epochs 9, 10 and 5."""
+    for epoch in (9, 10, 5):
+        write_checkpoint(checkpoint_path(tmp_path, epoch), epoch)
+    return tmp_path
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_checkpoints_come_by_epoch_the_latest_first(folder):
+    """By number, not by name, after which epoch 10 would come before epoch 9."""
+    assert list(checkpoints(folder).items()) == [
+        (epoch, folder / f"epoch_{epoch}.hdf5") for epoch in (10, 9, 5)
+    ]
+
+
+def test_other_files_are_no_checkpoints(folder):
+    for name in (
+        "best.hdf5",
+        "epoch_11.hdf5.tmp",
+        ".epoch_11.hdf5.tmp",
+        "my_epoch_11.hdf5",
+        "epoch_x.hdf5",
+        "epoch_11.h5",
+        "abandoned_1/epoch_11.hdf5",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert list(checkpoints(folder)) == [10, 9, 5]
+
+
+def test_the_newest_is_read(folder):
+    newest = newest_checkpoint(folder)
+    assert (newest.epoch, newest.path) == (10, folder / "epoch_10.hdf5")
+
+
+def test_damaged_checkpoints_are_passed_over_with_a_line_each(folder, capsys):
+    damage(folder / "epoch_10.hdf5")
+    damage(folder / "epoch_9.hdf5")
+    assert newest_checkpoint(folder).epoch == 5
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    for warning, epoch in zip(warnings, (10, 9), strict=True):
+        assert warning.startswith(f"warning: {folder}/epoch_{epoch}.hdf5 is truncated, damaged")
+        assert warning.endswith("falling back to the one before")
+
+
+def test_a_folder_of_damaged_checkpoints_is_not_taken_for_an_empty_one(folder):
+    for path in checkpoints(folder).values():
+        damage(path)
+    with pytest.raises(UserError, match=f"{folder} has no checkpoint that is whole.*epoch_5.hdf5"):
+        newest_checkpoint(folder)
+
+
+def test_without_checkpoints_there_is_no_newest(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / "not there") is None

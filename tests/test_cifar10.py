@@ -1,0 +1,431 @@
+import io
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+from matplotlib.image import imsave
+
+from pipeline.errors import UserError
+from pipeline.io import cifar10
+from pipeline.io.cifar10 import read_cifar10
+
+BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
+FILES = [*BATCHES, "test_batch"]
+NAMES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Images by file name, the classes in order as in a folder: 10 training images, 10 of test."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(10)
+    batches = {
+        name: (pixels[2 * i : 2 * i + 2], labels[2 * i : 2 * i + 2])
+        for i, name in enumerate(BATCHES)
+    }
+    return batches | {"test_batch": (pixels[10:], labels)}
+
+
+def rows(pixels):
+    """Images as CIFAR-10 stores them: one row each, all red values before green before blue."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), -1)
+
+
+def by_python_3(protocol):
+    def dump(pixels, labels):
+        batch = {b"batch_label": b"one", b"labels": labels.tolist(), b"data": rows(pixels)}
+        return pickle.dumps(batch | {b"filenames": [b"x.png"] * len(labels)}, protocol)
+
+    return dump
+
+
+def by_python_2(pixels, labels):
+    """The pickle that Python 2 and its NumPy wrote, as in the original archive."""
+
+    def text(value):
+        return b"U" + bytes([len(value)]) + value
+
+    def integer(value):
+        return b"J" + struct.pack("<i", value)
+
+    data = rows(pixels)
+    array_class = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+    dtype = b"cnumpy\ndtype\n" + text(b"u1") + integer(0) + integer(1) + b"\x87R"
+    dtype += (
+        b"(" + integer(3) + text(b"|") + b"NNN" + integer(-1) + integer(-1) + integer(0) + b"tb"
+    )
+    content = b"T" + struct.pack("<i", data.nbytes) + data.tobytes()
+    shape = integer(data.shape[0]) + integer(data.shape[1]) + b"\x86"
+    array = array_class + integer(0) + b"\x85" + text(b"b") + b"\x87R"
+    array += b"(" + integer(1) + shape + dtype + b"\x89" + content + b"tb"
+    numbers = b"](" + b"".join(map(integer, labels)) + b"e"
+    return b"\x80\x02}(" + text(b"labels") + numbers + text(b"data") + array + b"u."
+
+
+@pytest.fixture
+def folder(tmp_path, images):
+    """The extracted archive."""
+    path = tmp_path / "cifar-10-batches-py"
+    path.mkdir()
+    for name, batch in images.items():
+        (path / name).write_bytes(by_python_2(*batch))
+    return path
+
+
+@pytest.fixture
+def png_folder(tmp_path, images):
+    """The same images as PNG files, written in RGB order by another library than reads them."""
+    root = tmp_path / "png"
+    number = 0
+    for file, (pixels, labels) in images.items():
+        for image, label in zip(pixels, labels, strict=True):
+            place = root / ("test" if file == "test_batch" else "train") / NAMES[label]
+            place.mkdir(parents=True, exist_ok=True)
+            imsave(place / f"{number:03}.png", image)
+            number += 1
+    return root
+
+
+def pack(folder, path, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        archive.add(folder, arcname="cifar-10-batches-py")
+    return path
+
+
+def assert_is(data, images):
+    train = [images[name] for name in BATCHES]
+    expected = (
+        np.concatenate([pixels for pixels, _ in train]),
+        np.concatenate([labels for _, labels in train]),
+        *images["test_batch"],
+    )
+    for ours, theirs in zip(data[:4], expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert data.label_names == tuple(NAMES)
+    assert data.train_images.dtype == data.test_images.dtype == np.uint8
+    assert data.train_labels.dtype == data.test_labels.dtype == np.int32
+    assert data.train_images.flags.c_contiguous
+    assert data.test_images.flags.c_contiguous
+
+
+# every form gives the same arrays
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [by_python_2, by_python_3(2), by_python_3(4)],
+    ids=["original", "protocol 2", "protocol 4"],
+)
+def test_the_extracted_folder(folder, images, dump):
+    for name, batch in images.items():
+        (folder / name).write_bytes(dump(*batch))
+    assert_is(read_cifar10(str(folder)), images)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w", "w:xz"])
+def test_the_archive(folder, images, tmp_path, mode):
+    assert_is(read_cifar10(str(pack(folder, tmp_path / "cifar-10-python.tar.gz", mode))), images)
+
+
+def test_a_folder_of_pictures(png_folder, images):
+    assert_is(read_cifar10(str(png_folder)), images)
+
+
+def test_the_folder_around_the_extracted_one(folder, images):
+    assert_is(read_cifar10(str(folder.parent)), images)
+
+
+def test_without_a_path_keras_cache_is_used(folder, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    target = tmp_path / "home" / "datasets" / "cifar-10-batches-py-target"
+    target.mkdir(parents=True)
+    folder.rename(target / "cifar-10-batches-py")
+    assert_is(read_cifar10(), images)
+
+
+def test_colours_are_red_green_blue(png_folder):
+    red = np.zeros((32, 32, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    imsave(png_folder / "train" / "airplane" / "000.png", red)
+    np.testing.assert_array_equal(read_cifar10(str(png_folder)).train_images[0], red)
+
+
+def test_the_real_images_of_the_sample(cifar10_sample):
+    data = read_cifar10(str(cifar10_sample))
+    assert data.label_names == tuple(NAMES)
+    assert data.train_images.shape == (2000, 32, 32, 3)
+    assert data.test_images.shape == (1000, 32, 32, 3)
+    assert np.bincount(data.train_labels).tolist() == [200] * 10
+    # CIFAR-10's mean is 125.3, 123.0, 113.9: the sky makes planes blue, all else is brownish.
+    red, _, blue = data.train_images.mean(axis=(0, 1, 2))
+    assert red > blue + 5
+    red, _, blue = data.train_images[data.train_labels == 0].mean(axis=(0, 1, 2))
+    assert blue > red
+
+
+# a folder of pictures
+
+
+def test_classes_are_numbered_in_alphabetical_order(png_folder):
+    (png_folder / "train" / "airplane").rename(png_folder / "train" / "zeppelin")
+    (png_folder / "test" / "airplane").rename(png_folder / "test" / "zeppelin")
+    data = read_cifar10(str(png_folder))
+    assert data.label_names == (*NAMES[1:], "zeppelin")
+    assert data.train_labels.tolist() == list(range(10))
+
+
+def test_what_is_no_class_or_no_picture_is_passed_over(png_folder, images):
+    picture = png_folder / "train" / "cat" / "003.png"
+    (png_folder / "train" / ".cache").mkdir()
+    for stray in (".cache/a.png", "beside.png", "readme.txt", "cat/notes.txt"):
+        shutil.copy(picture, png_folder / "train" / stray)
+    assert_is(read_cifar10(str(png_folder)), images)
+
+
+def remove(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def fill_with_text(path):
+    path.write_text("this is not what you think")
+
+
+def claim_a_million_pixels_a_side(path):
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 1_000_000, 1_000_000)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [empty, fill_with_text, claim_a_million_pixels_a_side])
+def test_a_damaged_picture_is_named(png_folder, damage):
+    picture = png_folder / "train" / "frog" / "006.png"
+    damage(picture)
+    with pytest.raises(UserError, match=f"{picture} cannot be read as an image"):
+        read_cifar10(str(png_folder))
+
+
+def test_a_picture_of_another_size_is_named(png_folder):
+    picture = png_folder / "test" / "dog" / "big.png"
+    imsave(picture, np.zeros((64, 48, 3), dtype=np.uint8))
+    with pytest.raises(UserError, match=f"{picture} has 48x64 pixels instead of 32x32"):
+        read_cifar10(str(png_folder))
+
+
+def test_a_test_class_without_training_images_is_named(png_folder):
+    (png_folder / "test" / "unicorn").mkdir()
+    with pytest.raises(UserError, match="test/unicorn has no counterpart in train/"):
+        read_cifar10(str(png_folder))
+
+
+def test_folders_without_classes_or_pictures(png_folder):
+    for picture in png_folder.rglob("test/*/*.png"):
+        picture.unlink()
+    with pytest.raises(UserError, match="test has no images"):
+        read_cifar10(str(png_folder))
+    shutil.rmtree(png_folder / "train")
+    (png_folder / "train").mkdir()
+    with pytest.raises(UserError, match="train/ has no class folders"):
+        read_cifar10(str(png_folder))
+
+
+# damage to the pickles
+
+
+@pytest.mark.parametrize("damage", [cut, empty, fill_with_text])
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
+def test_a_damaged_batch_is_named(folder, name, damage):
+    damage(folder / name)
+    with pytest.raises(UserError, match=f"{folder}: {name} is damaged"):
+        read_cifar10(str(folder))
+
+
+@pytest.mark.parametrize("name", ["data_batch_1", "data_batch_5", "test_batch"])
+def test_a_missing_batch_is_named(folder, tmp_path, name):
+    remove(folder / name)
+    with pytest.raises(UserError, match=f"{folder}: {name} is missing"):
+        read_cifar10(str(folder))
+    archive = pack(folder, tmp_path / "a.tar.gz")
+    with pytest.raises(UserError, match=f"{archive}: {name} is missing"):
+        read_cifar10(str(archive))
+
+
+PIXELS = np.zeros((2, 3072), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({b"data": PIXELS, b"labels": [0]}, r"images are \(2, 3072\), its labels \(1,\)"),
+        ({b"data": PIXELS[:, :3000], b"labels": [0, 1]}, r"images are \(2, 3000\)"),
+        ({b"data": PIXELS, b"labels": [[0], [1]]}, r"labels \(2, 1\)"),
+        ({b"data": PIXELS, b"labels": [0, 10]}, "labels go from 0 to 10"),
+        ({b"data": PIXELS, b"labels": [-1, 0]}, "labels go from -1 to 0"),
+        ({b"data": PIXELS.astype(np.float32), b"labels": [0, 1]}, "an array of f4"),
+        ({b"data": PIXELS.astype(object), b"labels": [0, 1]}, "an array of O8"),
+        ({b"data": PIXELS[:0], b"labels": []}, ""),
+        ({b"data": PIXELS, b"labels": ["cat", "dog"]}, ""),
+        ({b"data": [0], b"labels": [0]}, ""),
+        ({b"data": PIXELS, b"fine_labels": [0, 1]}, "labels"),  # CIFAR-100
+        ([1, 2], ""),
+        (None, ""),
+    ],
+)
+def test_a_batch_of_something_else_is_refused(folder, batch, message):
+    (folder / "data_batch_2").write_bytes(pickle.dumps(batch, 2))
+    with pytest.raises(UserError, match=f"data_batch_2 is damaged or not CIFAR-10's .*{message}"):
+        read_cifar10(str(folder))
+
+
+# hostile pickles
+
+
+class Calls:
+    """Pickled as a call of a function, which unpickling makes."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (os.mkdir, ("{witness}",)),
+        (eval, ("__import__('os').mkdir({witness!r})",)),
+        (np.save, ("{witness}", 0)),
+        (np.load, ("{witness}",)),
+        (pickle.loads, (b"x",)),
+        (getattr, ("x", "upper")),
+        (bytearray, (10,)),
+    ],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(
+    folder, tmp_path, function, arguments, protocol
+):
+    witness = str(tmp_path / "witness")
+    arguments = [a.format(witness=witness) if isinstance(a, str) else a for a in arguments]
+    hostile = {b"labels": [0, 1], b"data": Calls(function, *arguments)}
+    (folder / "data_batch_1").write_bytes(pickle.dumps(hostile, protocol))
+    with pytest.raises(UserError, match=rf"it asks for \S+\.{function.__name__}"):
+        read_cifar10(str(folder))
+    assert sorted(tmp_path.iterdir()) == [folder]
+
+
+def test_an_array_of_pointers_is_refused(folder, images):
+    """NumPy's own unpickling takes it, and the first look at an element crashes Python."""
+    pointers = by_python_2(*images["data_batch_1"]).replace(b"U\x02u1", b"U\x01O")
+    (folder / "data_batch_1").write_bytes(pointers)
+    with pytest.raises(UserError, match="it has an array of O"):
+        read_cifar10(str(folder))
+
+
+def test_a_batch_that_claims_to_be_huge_is_refused_before_it_fills_the_memory(folder):
+    for size in (cifar10.BATCH_BYTES_LIMIT + 1, 2**62):
+        (folder / "data_batch_1").write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", size) + b"x.")
+        with pytest.raises(UserError, match=r"larger than any batch|MemoryError"):
+            read_cifar10(str(folder))
+    with open(folder / "data_batch_1", "wb") as file:
+        file.write(b"\x80\x02S'")
+        file.truncate(cifar10.BATCH_BYTES_LIMIT + 2**20)
+    with pytest.raises(UserError, match="larger than any batch"):
+        read_cifar10(str(folder))
+
+
+# damaged and hostile archives
+
+
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(folder, tmp_path):
+    """Behind gzip's header, whose time stamp and the like may be anything."""
+    whole = pack(folder, tmp_path / "a.tar.gz").read_bytes()
+    damaged = tmp_path / "damaged.tar.gz"
+    for offset in [*np.random.default_rng(0).integers(30, len(whole), 60), *range(-8, 0)]:
+        content = bytearray(whole)
+        content[offset] ^= 0x55
+        damaged.write_bytes(content)
+        with pytest.raises(UserError, match=str(damaged)):
+            read_cifar10(str(damaged))
+
+
+def test_a_cut_archive_is_refused(folder, tmp_path):
+    whole = pack(folder, tmp_path / "a.tar.gz").read_bytes()
+    for length in (0, 1, 20, 600, len(whole) // 2, len(whole) - 9):
+        (tmp_path / "a.tar.gz").write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"a\.tar\.gz"):
+            read_cifar10(str(tmp_path / "a.tar.gz"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_link_in_an_archive_is_not_followed(folder, images, tmp_path, kind):
+    outside = tmp_path / "outside"
+    outside.write_bytes(by_python_2(*images["data_batch_1"]))
+    remove(folder / "data_batch_1")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder, arcname="cifar-10-batches-py")
+        link = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        link.type, link.linkname = kind, str(outside)
+        archive.addfile(link)
+    with pytest.raises(UserError, match=r"data_batch_1 is damaged .*not a plain file"):
+        read_cifar10(str(tmp_path / "a.tar"))
+
+
+def test_an_archive_writes_nothing_wherever_its_members_point(folder, images, tmp_path):
+    archive_path = pack(folder, tmp_path / "a.tar", "w")
+    with tarfile.open(archive_path, "a") as archive:
+        for name in ("../witness", str(tmp_path / "witness"), "cifar-10-batches-py/../witness"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            archive.addfile(info, io.BytesIO(b"evil"))
+    before = sorted(tmp_path.rglob("*"))
+    assert_is(read_cifar10(str(archive_path)), images)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# missing data
+
+
+def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
+    with pytest.raises(UserError, match=f"--data {tmp_path}/no: there is no such file or folder"):
+        read_cifar10(str(tmp_path / "no"))
+    with pytest.raises(UserError, match="it holds neither; give the folder cifar-10-batches-py"):
+        read_cifar10(str(tmp_path))
+
+
+def test_a_failing_download_ends_in_one_paragraph_with_the_ways_out(run_python, tmp_path):
+    read = "from pipeline import script; from pipeline.io.cifar10 import read_cifar10 as read"
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
+    nowhere["KERAS_BACKEND"] = "numpy"  # the one that is imported fastest
+    result = run_python("-c", f"{read}; script.run(read)", **nowhere)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    message = result.stderr.strip().splitlines()[-1]
+    assert message.startswith("error: CIFAR-10 could not be downloaded from https://www.cs.toronto")
+    assert str(tmp_path / "datasets") in message
+    assert "--data PATH" in message
+    assert "--dataset digits" in message

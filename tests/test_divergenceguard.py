@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+from pipeline.callbacks.divergenceguard import DivergenceGuard
+from pipeline.errors import Diverged
+
+
+def fit(poisoned=None, poison=np.nan, validation=0.0, epochs=3, callbacks=()):
+    """Trains on 4 batches, of which one may have a label that is no finite number."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), loss="mse")
+    labels = np.zeros((8, 1), "float32")
+    if poisoned is not None:
+        labels[2 * poisoned] = poison
+    validation = (np.ones((2, 1)), np.full((2, 1), validation))
+    model.fit(
+        np.ones((8, 1), "float32"),
+        labels,
+        batch_size=2,
+        epochs=epochs,
+        shuffle=False,
+        validation_data=validation,
+        verbose=0,
+        callbacks=[DivergenceGuard(), *callbacks],
+    )
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_the_batch_that_spoils_the_loss_is_named(poison):
+    with pytest.raises(Diverged, match=f"the loss is {poison} in epoch 1, batch 3$"):
+        fit(poisoned=2, poison=poison)
+
+
+def test_a_validation_that_leaves_the_numbers_ends_training():
+    with pytest.raises(Diverged, match="the validation loss is nan in epoch 1, after its last"):
+        fit(validation=np.nan)
+
+
+def test_the_epoch_is_counted_from_the_start_of_the_run():
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.layers[0].bias.assign([np.nan])
+
+    with pytest.raises(Diverged, match="epoch 3, batch 1"):
+        fit(callbacks=[Poison()])
+
+
+def test_no_callback_behind_it_sees_the_end_of_the_spoilt_epoch():
+    ended = []
+    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with pytest.raises(Diverged):
+        fit(validation=np.nan, callbacks=[behind])
+    assert ended == []
+
+
+def test_a_sound_training_goes_to_its_end():
+    ended = []
+    fit(callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda e, logs: ended.append(e))])
+    assert ended == [0, 1, 2]

@@ -1,0 +1,254 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
+from pipeline.io.batches import TrainingBatches
+from pipeline.io.checkpoints import checkpoints, newest_checkpoint
+from pipeline.io.modelfile import read_checkpoint
+from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+
+
+@pytest.fixture(scope="module")
+def model(tiny_network):
+    model = tiny_network()
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture
+def run(tmp_path, model):
+    """Lets a new callback see epochs that end with these accuracies: `run([0.1, 0.2])`."""
+
+    def run(accuracies, start_at=0, history=None, every=100, folder=tmp_path):
+        callback = EpochCheckpoint(folder, every, start_at, history, {"seed": 1})
+        callback.set_model(model)
+        callback.on_train_begin()
+        for epoch, accuracy in enumerate(accuracies, start_at):
+            callback.on_epoch_begin(epoch)
+            model.optimizer.iterations.assign(epoch + 1)
+            callback.on_epoch_end(epoch, {"loss": 1.0, "val_accuracy": accuracy, "other": 3})
+        callback.on_train_end()
+        return callback
+
+    return run
+
+
+def epochs(folder):
+    return sorted(checkpoints(folder))
+
+
+def best(folder):
+    """The epoch whose checkpoint `best.hdf5` is."""
+    return read_checkpoint(folder / "best.hdf5").epoch
+
+
+# what is written and what stays
+
+
+def test_a_checkpoint_has_epoch_history_options_and_the_optimizers_variables(
+    tmp_path, run, tiny_network
+):
+    run([0.25, 0.5])
+    checkpoint = read_checkpoint(tmp_path / "epoch_2.hdf5")
+    assert checkpoint.epoch == 2
+    assert checkpoint.history == {
+        "loss": [1.0, 1.0],
+        "val_accuracy": [0.25, 0.5],
+        "learning_rate": [0.1, 0.1],
+    }
+    assert checkpoint.options == {"seed": 1}
+    restored = tiny_network()
+    checkpoint.restore(restored)
+    assert int(restored.optimizer.iterations) == 2
+
+
+def test_every_nth_and_the_latest_stay(tmp_path, run):
+    run([0.1] * 7, every=3)
+    assert epochs(tmp_path) == [3, 6, 7]
+
+
+def test_the_latest_is_always_there(tmp_path, run):
+    seen = []
+    history = {}
+    for epoch in range(5):
+        history = run([0.1], start_at=epoch, history=history, every=2).history
+        seen.append(newest_checkpoint(tmp_path).epoch)
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_the_one_a_run_was_resumed_from_stays(tmp_path, run):
+    first = run([0.1] * 3, every=5)
+    run([0.1] * 3, start_at=3, history=first.history, every=5)
+    assert epochs(tmp_path) == [3, 5, 6]
+
+
+def test_the_history_of_a_resumed_run_goes_on_where_it_left_off(tmp_path, run):
+    first = run([0.1, 0.2, 0.3])
+    run([0.7], start_at=2, history=first.history)
+    assert read_checkpoint(tmp_path / "epoch_3.hdf5").history["val_accuracy"] == [0.1, 0.2, 0.7]
+
+
+def test_a_missing_folder_is_made(tmp_path, run):
+    run([0.1], folder=tmp_path / "a" / "b")
+    assert epochs(tmp_path / "a" / "b") == [1]
+
+
+# the best
+
+
+def test_the_best_is_that_of_the_highest_accuracy(tmp_path, run):
+    run([0.2, 0.6, 0.4])
+    assert best(tmp_path) == 2
+    assert not (tmp_path / "epoch_2.hdf5").exists()
+
+
+def test_the_first_of_equals_stays_the_best(tmp_path, run):
+    run([0.5, 0.5])
+    assert best(tmp_path) == 1
+
+
+def test_a_resumed_run_remembers_the_score_to_beat(tmp_path, run):
+    first = run([0.2, 0.6])
+    second = run([0.3, 0.5], start_at=2, history=first.history)
+    assert best(tmp_path) == 2
+    run([0.61], start_at=4, history=second.history)
+    assert best(tmp_path) == 5
+
+
+def test_the_best_is_remembered_when_training_goes_back_behind_it(tmp_path, run):
+    first = run([0.2, 0.3, 0.6], every=1)
+    run([0.5, 0.4], start_at=1, history=first.history)
+    assert best(tmp_path) == 3
+
+
+def test_a_kill_between_checkpoint_and_best_is_made_up_for(tmp_path, run):
+    first = run([0.2, 0.6])
+    (tmp_path / "best.hdf5").unlink()
+    run([], start_at=2, history=first.history)
+    assert best(tmp_path) == 2
+
+
+def test_a_damaged_best_is_replaced(tmp_path, run):
+    first = run([0.6])
+    (tmp_path / "best.hdf5").unlink()
+    (tmp_path / "best.hdf5").write_bytes(b"half a file")
+    run([0.3], start_at=1, history=first.history)
+    assert best(tmp_path) == 1
+
+
+def test_without_validation_there_is_no_best(tmp_path, model):
+    callback = EpochCheckpoint(tmp_path)
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0, {"loss": 1.0})
+    assert os.listdir(tmp_path) == ["epoch_1.hdf5"]
+
+
+# going back
+
+
+def test_later_checkpoints_are_put_aside_whole_once_the_new_branch_has_one(tmp_path, run):
+    first = run([0.1, 0.2, 0.3, 0.4], every=1)
+    contents = {n: (tmp_path / f"epoch_{n}.hdf5").read_bytes() for n in (3, 4)}
+    run([], start_at=2, history=first.history)
+    assert epochs(tmp_path) == [1, 2, 3, 4]
+
+    second = run([0.5], start_at=2, history=first.history)
+    assert epochs(tmp_path) == [1, 2, 3]
+    assert newest_checkpoint(tmp_path).history["val_accuracy"] == [0.1, 0.2, 0.5]
+    for number, content in contents.items():
+        assert (tmp_path / "abandoned_1" / f"epoch_{number}.hdf5").read_bytes() == content
+
+    run([0.6, 0.7], start_at=1, history=second.history)
+    assert epochs(tmp_path / "abandoned_2") == [2, 3]
+    assert epochs(tmp_path / "abandoned_1") == [3, 4]
+
+
+# failures
+
+
+def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, run, small_disk):
+    before = {}
+
+    def accuracies():
+        yield from (0.2, 0.6)
+        before.update((path, path.read_bytes()) for path in tmp_path.iterdir())
+        small_disk(10_000)
+        yield 0.9
+
+    with pytest.raises(OSError, match=r"epoch_3\.hdf5"):
+        run(accuracies())
+    assert sorted(path.name for path in before) == ["best.hdf5", "epoch_2.hdf5"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_a_killed_run_left_behind_does_not_disturb(tmp_path, run):
+    (tmp_path / ".epoch_1.hdf5.tmp").write_bytes(b"half a file")
+    first = run([0.2])
+    # What is to become the best is at first another name of a checkpoint: to write into it would
+    # be to write into that.
+    checkpoint = (tmp_path / "epoch_1.hdf5").read_bytes()
+    os.link(tmp_path / "epoch_1.hdf5", tmp_path / ".best.hdf5.tmp")
+    run([0.6], start_at=1, history=first.history)
+    assert best(tmp_path) == 2
+    assert (tmp_path / "epoch_1.hdf5").read_bytes() == checkpoint
+    assert sorted(os.listdir(tmp_path)) == ["best.hdf5", "epoch_1.hdf5", "epoch_2.hdf5"]
+
+
+# the purpose of it all
+
+
+def classifier():
+    """Has all that a checkpoint has to bring back, and is compiled in no time."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Flatten(),
+            layers.BatchNormalization(name="bn"),
+            layers.Dense(4, activation="softmax", name="fc"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_bit_by_bit(tmp_path, tiny_images):
+    def train(model, folder, start_epoch, epochs, history=None):
+        batches = TrainingBatches(
+            *tiny_images,
+            8,
+            augmenter=AffineAugmenter(shift=0.1, flip=True),
+            start_epoch=start_epoch,
+        )
+        model.fit(
+            batches,
+            initial_epoch=start_epoch,
+            epochs=epochs,
+            steps_per_epoch=batches.steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[EpochCheckpoint(folder, 5, start_epoch, history)],
+        )
+        return newest_checkpoint(folder)
+
+    first, resumed = classifier(), classifier()
+    resumed.set_weights(first.get_weights())
+    uninterrupted = train(first, tmp_path / "a", 0, 2)
+
+    checkpoint = train(resumed, tmp_path / "b", 0, 1)
+    another = classifier()
+    checkpoint.restore(another)
+    ended = train(another, tmp_path / "b", 1, 2, checkpoint.history)
+
+    assert ended.history == uninterrupted.history
+    for ours, theirs in zip(
+        [*another.weights, *another.optimizer.variables],
+        [*first.weights, *first.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))

@@ -1,0 +1,56 @@
+"""A training that was stopped and resumed is the one that was not, to the last bit.
+
+Here the parts that scripts do not vary in their tests: threads that make batches, and precision. A
+stop by signal or kill leads to the same checkpoint as a run that ends with that epoch.
+"""
+
+import keras
+import pytest
+
+from pipeline import training
+from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.options import parse_training, training_parser
+from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+from pipeline.run import Run
+from pipeline.schedule import constant
+
+SCRIPT = "train.py"
+DEFAULTS = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
+
+
+@pytest.fixture(params=["float32", "mixed_bfloat16"])
+def precision(request):
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def train(precision, tiny_network, tiny_images, tmp_path):
+    """Trains, or goes on, as a script does, with shifted and flipped images."""
+
+    def train(name, epochs, workers):
+        parser = training_parser("", (), DEFAULTS, str(tmp_path / name), "checkpoints")
+        parser.prog = SCRIPT
+        options = ["--resume", "--precision", precision, "--workers", str(workers)]
+        args, checkpoint = parse_training(parser, [*options, "--epochs", str(epochs)])
+        run = Run(SCRIPT, args, checkpoint)
+        keras.utils.set_random_seed(args.seed)
+        augmenter = AffineAugmenter(shift=0.1, flip=True)
+        settings = {"start_epoch": run.start_epoch, "workers": workers}
+        train_batches = TrainingBatches(*tiny_images, 8, augmenter=augmenter, **settings)
+        test_batches = EvaluationBatches(*tiny_images, 8, workers=workers)
+        training.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
+        return (run.checkpoints / f"epoch_{epochs}.hdf5").read_bytes()
+
+    return train
+
+
+def test_resume_is_exact_whatever_the_precision_and_however_many_threads(train):
+    straight = train("straight", epochs=2, workers=1)
+    train("pieces", epochs=1, workers=4)
+    assert train("pieces", epochs=2, workers=1) == straight
+
+
+def test_the_same_holds_on_jax(on_jax):
+    on_jax(__file__, "is_exact")

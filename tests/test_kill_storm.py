@@ -1,0 +1,309 @@
+"""A run that is killed again and again ends exactly like one that nobody touched.
+
+Real scripts in real processes get SIGKILL, which nothing can catch, and go on with --resume. After
+every kill all checkpoints are whole, history and checkpoints tell the same as those of an
+undisturbed run, and nothing lies about that does not belong there.
+"""
+
+import errno
+import itertools
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from forkedscript import finish, start
+
+from pipeline import history as histories
+from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
+from pipeline.io.atomic import write_atomically
+from pipeline.io.checkpoints import checkpoints
+from pipeline.io.modelfile import read_checkpoint
+
+SCRIPT = "resnet_cifar10_decay.py"
+NETWORK = ["--dataset", "digits", "--stages", 1, "--filters", 4, 8, "--batch-size", 512]
+EPOCHS, EVERY = 6, 4
+OPTIONS = [*NETWORK, "--workers", 1, "--epochs", EPOCHS, "--every", EVERY, "--resume"]
+RESULTS = [
+    f"resnet_cifar10_decay{end}" for end in (".json", ".png", "_options.json", "_report.txt")
+]
+FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS))
+TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")
+
+
+def go_on(output: Path, first: Callable[[], None] | None = None) -> BaseProcess:
+    return start(SCRIPT, *OPTIONS, "-o", output, log=output.with_suffix(".log"), first=first)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The output folder of a run that nobody disturbed."""
+    output = tmp_path_factory.mktemp("straight") / "output"
+    assert finish(go_on(output)) == 0
+    return output
+
+
+def files(output: Path) -> dict[str, Path]:
+    return {
+        path.name: path for path in output.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+def assert_nothing_is_lost(output: Path, straight: Path) -> None:
+    """Looks at what a kill has left."""
+    true_history = histories.read_history(straight / RESULTS[0])
+    found = checkpoints(output / "checkpoints_decay")
+    for epoch, path in found.items():
+        checkpoint = read_checkpoint(path)  # raises if it is damaged
+        assert checkpoint.epoch == epoch
+        assert checkpoint.history == histories.trimmed(true_history, epoch)
+    newest = max(found, default=0)
+    assert set(range(EVERY, newest + 1, EVERY)) <= set(found)
+    left = files(output)
+    assert all(FILES.fullmatch(name) or TEMPORARY.fullmatch(name) for name in left)
+    if RESULTS[0] in left:
+        history = histories.read_history(left[RESULTS[0]])
+        assert histories.epochs(history) in (newest, newest + 1)
+        assert history == histories.trimmed(true_history, histories.epochs(history))
+    else:
+        assert newest == 0
+    if RESULTS[1] in left:
+        assert cv2.imread(str(left[RESULTS[1]])) is not None
+    if RESULTS[2] in left:
+        assert json.loads(left[RESULTS[2]].read_text())["options"]["script"] == SCRIPT
+    if newest > 1:
+        accuracy = true_history["val_accuracy"]
+        best = read_checkpoint(left["best.hdf5"]).history["val_accuracy"]
+        # A kill may come between a checkpoint and its copy; going on then makes the copy first.
+        assert best[-1] in (max(accuracy[:newest]), max(accuracy[: newest - 1]))
+    if "resnet_cifar10.hdf5" in left:
+        assert left["resnet_cifar10.hdf5"].read_bytes() == model_of(straight)
+
+
+def model_of(output: Path) -> bytes:
+    return (output / "resnet_cifar10.hdf5").read_bytes()
+
+
+def assert_same_end(output: Path, straight: Path) -> None:
+    """Looks at what a run has left that went to its end, disturbed or not."""
+    ours, theirs = files(output), files(straight)
+    for name in theirs.keys() - {RESULTS[2]}:  # the options tell folders and speed
+        assert ours[name].read_bytes() == theirs[name].read_bytes(), name
+    # Checkpoints from which a run went on stay; no temporary file does.
+    assert all(re.fullmatch(r"epoch_\d+\.hdf5", name) for name in ours.keys() - theirs.keys())
+
+
+# a kill at every point
+
+
+def kill_before(number: int, place: str) -> None:
+    """Has this process kill itself right before its change of a number, from 1, in a place.
+
+    A change is a new file, name or link, or a removal whose path has `place` in it. Between two of
+    them nothing changes but the content of a temporary file.
+    """
+    numbers = itertools.count(1)
+
+    def watch(event: str, arguments: tuple) -> None:
+        changes = event in ("os.rename", "os.remove", "os.link")
+        changes |= event == "open" and str(arguments[1]).startswith("w")
+        paths = [str(argument) for argument in arguments[:2]] if changes else []
+        inside = any(place in path and not path.endswith(".lock") for path in paths)
+        if inside and next(numbers) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The output folder of a run that was killed after its first epoch."""
+    output = tmp_path_factory.mktemp("begun") / "output"
+    assert finish(go_on(output, partial(kill_before, 12, str(output)))) == -signal.SIGKILL
+    assert list(checkpoints(output / "checkpoints_decay")) == [1]
+    return output
+
+
+def test_a_kill_before_any_change_of_a_file_in_an_epoch(begun, straight, tmp_path):
+    # Two changes write the options and nine are the second epoch's; these are the third's.
+    for number in range(12, 22):
+        output = shutil.copytree(begun, tmp_path / f"output_{number}")
+        process = go_on(output, partial(kill_before, number, str(output)))
+        assert finish(process) == -signal.SIGKILL
+        assert_nothing_is_lost(output, straight)
+    assert finish(go_on(output)) == 0
+    assert_same_end(output, straight)
+
+
+def kill_within(name: str, room: int) -> None:
+    """Has the system kill this process while it writes to a file, after `room` bytes."""
+
+    def watch(event: str, arguments: tuple) -> None:
+        if event == "open" and name in Path(str(arguments[0])).name and "w" in str(arguments[1]):
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    sys.addaudithook(watch)
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [(RESULTS[0], 50), (RESULTS[1], 20_000), ("epoch_2.hdf5", 40_000)]
+)
+def test_a_kill_in_the_midst_of_a_file(begun, straight, tmp_path, name, room):
+    output = shutil.copytree(begun, tmp_path / "output")
+    assert finish(go_on(output, partial(kill_within, name, room))) == -signal.SIGXFSZ
+    assert_nothing_is_lost(output, straight)
+    assert (next(output.rglob(f".{name}.tmp"))).stat().st_size == room
+
+
+def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
+    output, log = tmp_path / "output", tmp_path / "log"
+
+    def watched(*options: object, first: partial | None = None) -> int:
+        script = "resnet_cifar10.py"
+        return finish(start(script, *options, "--output", output, log=log, first=first))
+
+    assert watched(*NETWORK, "--every", 1, "--epochs", 3) == 0
+    back = ["--model", output / "checkpoints" / "epoch_1.hdf5", "--learning-rate", 0.05]
+    first = partial(kill_before, 2, "abandoned_")
+    assert watched(*back, "--epochs", 2, first=first) == -signal.SIGKILL
+    assert list(checkpoints(output / "checkpoints")) == [2, 1]
+    assert list(checkpoints(output / "checkpoints" / "abandoned_1")) == [3]
+    assert watched("--resume", "--epochs", 3) == 0, log.read_text()
+    resumed = read_checkpoint(output / "checkpoints" / "epoch_3.hdf5")
+    assert histories.read_history(output / "resnet_cifar10.json") == resumed.history
+
+
+# power cuts
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The flushes and renames of this process, as they are made."""
+    steps = []
+
+    def record(name):
+        function = getattr(os, name)
+
+        def call(*paths):
+            names = [os.readlink(f"/proc/self/fd/{p}") if isinstance(p, int) else p for p in paths]
+            steps.append((name, *(Path(name).name for name in names)))
+            return function(*paths)
+
+        monkeypatch.setattr(os, name, call)
+
+    record("fsync")
+    record("replace")
+    return steps
+
+
+def test_content_is_on_disk_before_its_name_and_the_name_before_the_next_step(tmp_path, steps):
+    """A power cut loses what was not flushed."""
+    write_atomically(tmp_path / "a.json", "{}")
+    assert steps == [
+        ("fsync", ".a.json.tmp"),
+        ("replace", ".a.json.tmp", "a.json"),
+        ("fsync", tmp_path.name),
+    ]
+
+
+def test_the_best_checkpoint_is_on_disk_even_where_there_are_no_hard_links(
+    tmp_path, steps, write_checkpoint, monkeypatch
+):
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    history = {"val_accuracy": [0.5]}
+    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, history)
+    steps.clear()
+    monkeypatch.setattr(os, "link", refuse)
+    EpochCheckpoint(tmp_path, start_at=1, history=history).on_train_begin()
+    assert (tmp_path / "best.hdf5").read_bytes() == path.read_bytes()
+    assert steps[:2] == [("fsync", ".best.hdf5.tmp"), ("replace", ".best.hdf5.tmp", "best.hdf5")]
+
+
+# kills at random
+
+
+def slow_disk() -> None:
+    """Lets each flush of this process take 20 ms longer, so that kills strike in it more often."""
+    flush = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        time.sleep(0.02)
+        flush(descriptor)
+
+    os.fsync = fsync
+
+
+def unfinished(output: Path) -> set[tuple[str, int]]:
+    """Returns names and times of the temporary files."""
+    found = set()
+    for folder in (output, output / "checkpoints_decay"):
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            names = [entry for entry in entries if TEMPORARY.fullmatch(entry.name)]
+            found |= {(entry.name, entry.stat().st_mtime_ns) for entry in names}
+    return found
+
+
+def kill_at_random(process: BaseProcess, output: Path, rng: np.random.Generator) -> str:
+    """Kills a process unless it has ended before, as a rule while it writes; returns what."""
+    left = unfinished(output)  # by an earlier kill
+    if rng.random() < 0.2:
+        process.join(timeout=rng.uniform(0, 4))
+    else:
+        kind = rng.choice([".epoch", ".epoch", ".best", ".resnet_cifar10_decay.json", "."])
+        pause = rng.choice([0, rng.uniform(0, 0.02)])
+        while process.exitcode is None:
+            if any(name.startswith(kind) for name, _ in unfinished(output) - left):
+                time.sleep(pause)
+                break
+            time.sleep(0.0002)
+    process.kill()
+    process.join()
+    struck = [re.sub(r"epoch_\d+", "epoch_N", name) for name, _ in unfinished(output) - left]
+    return struck[0] if struck else "no write"
+
+
+def storm(kills: int, seed: int, straight: Path, folder: Path) -> Counter:
+    """Kills runs that go on and on, and counts in the midst of which write."""
+    rng = np.random.default_rng(seed)
+    struck = Counter()
+    for number in itertools.count():
+        output = folder / f"run_{number}"
+        exit_status = None
+        while exit_status != 0:
+            process = go_on(output, slow_disk)
+            under_way = kill_at_random(process, output, rng) if struck.total() < kills else None
+            exit_status = finish(process)
+            assert exit_status in (0, -signal.SIGKILL), output.with_suffix(".log").read_text()
+            if exit_status:
+                assert_nothing_is_lost(output, straight)
+                struck[under_way] += 1
+        assert_same_end(output, straight)
+        if struck.total() >= kills:
+            return struck
+
+
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(straight, tmp_path):
+    print(storm(11, seed=1, straight=straight, folder=tmp_path))
+
+
+@pytest.mark.slow
+def test_the_full_storm(straight, tmp_path):
+    struck = storm(200, seed=2, straight=straight, folder=tmp_path)
+    print(struck.total(), "kills:", dict(struck.most_common()))

@@ -1,0 +1,282 @@
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from pipeline import options
+from pipeline.errors import UserError
+from pipeline.options import add_checkpoint_options, parse_training, training_parser
+
+PROJECT = Path(__file__).parents[1]
+SCRIPTS = sorted(path.name for path in PROJECT.glob("*.py"))
+TRAINING_SCRIPTS = [name for name in SCRIPTS if "parse_training" in (PROJECT / name).read_text()]
+
+DEFAULTS = {
+    "epochs": 10,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "stages": (9, 9, 9),
+    "filters": (64, 64, 128, 256),
+}
+# What a checkpoint of such a run keeps: all options given, and another seed than the default.
+SAVED = {
+    "script": "watched.py",
+    "dataset": "digits",
+    "data": None,
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 0.05,
+    "stages": [1],
+    "filters": [4, 8],
+    "every": 2,
+    "seed": 7,
+    "precision": "float32",
+}
+
+
+def parser(prog="watched.py", **defaults):
+    parser = training_parser(
+        "What it does.", ("cifar10", "digits"), DEFAULTS | defaults, "output", "checkpoints"
+    )
+    parser.prog = prog
+    return parser
+
+
+def watched():
+    watched = parser()
+    add_checkpoint_options(watched)
+    return watched
+
+
+def parsed(*argv):
+    return parse_training(watched(), argv)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, write_checkpoint):
+    return write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=SAVED)
+
+
+# every script
+
+
+def seconds_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_there_at_once(run_python, script):
+    before = seconds_of_children()
+    result = run_python(script, "--help")
+    assert seconds_of_children() - before < 0.5
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert result.stdout.startswith(f"usage: {script}")
+
+
+@pytest.mark.parametrize("script", TRAINING_SCRIPTS)
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (("--unknown", "1"), "unrecognized arguments: --unknown 1"),
+        (("--epochs", "many"), "argument --epochs: 'many' is not a number of type int"),
+        (("--epoch", "3"), "unrecognized arguments: --epoch 3"),
+    ],
+)
+def test_a_wrong_option_takes_one_line_at_once(run_python, script, wrong, complaint):
+    before = seconds_of_children()
+    result = run_python(script, *wrong)
+    assert seconds_of_children() - before < 0.5
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == f"error: {complaint} (see {script} --help)\n"
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (("--epochs", "0"), "--epochs: 0 is below 1"),
+        (("--batch-size", "1.5"), "--batch-size: '1.5' is not a number of type int"),
+        (("--seed", "-1"), "--seed: -1 is below 0"),
+        (("--learning-rate", "0"), "--learning-rate: 0 is not a positive number"),
+        (("--learning-rate", "nan"), "--learning-rate: nan is not a positive number"),
+        (("--learning-rate", "inf"), "--learning-rate: inf is not a positive number"),
+        (("--learning-rate", "fast"), "'fast' is not a number of type float"),
+        (("--dataset", "mnist"), "--dataset: invalid choice: 'mnist'"),
+        (("--precision", "float8"), "--precision: invalid choice: 'float8'"),
+        (("--stages",), "--stages: expected at least one argument"),
+        (("--stages", "9", "0", "9"), "--stages: 0 is below 1"),
+        (("--stages", "9", "9"), "--filters takes .* got 4 filters for 2 stages"),
+        (("--filters", "16", "16", "30", "64"), "must be multiples of 4: got 16 16 30 64"),
+        (("--resume", "--model", "x.hdf5"), "--model names a checkpoint and --resume looks"),
+        (("--start_epoch", "3"), "--start_epoch goes with --model"),
+    ],
+)
+def test_a_complaint_names_the_option_and_takes_one_line(argv, complaint, capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed(*argv)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith("(see watched.py --help)")
+    assert re.search(complaint, line)
+
+
+# where the options come from
+
+
+def test_without_a_checkpoint_the_defaults_lie_under_the_command_line():
+    args, checkpoint = parsed("--epochs", "3", "--stages", "2", "--filters", "4", "8")
+    assert checkpoint is None
+    assert (args.epochs, args.batch_size, args.seed) == (3, 64, 42)
+    assert (args.stages, args.filters) == ([2], [4, 8])
+    assert args.dataset == "cifar10"
+
+
+def test_checkpoints_lie_below_the_output_unless_told_otherwise():
+    assert parsed("-o", "results")[0].checkpoints == str(Path("results", "checkpoints"))
+    assert parsed("-o", "results", "-c", "elsewhere")[0].checkpoints == "elsewhere"
+
+
+def test_a_checkpoints_options_lie_under_the_command_line(checkpoint, capsys):
+    args, read = parsed("--model", str(checkpoint), "--learning-rate", "0.01", "--epochs", "30")
+    assert (read.epoch, read.path) == (3, checkpoint)
+    assert options.run_options(args, "watched.py") == SAVED | {"learning_rate": 0.01, "epochs": 30}
+    assert capsys.readouterr().out.splitlines() == [
+        f"going on from {checkpoint}, epoch 3",
+        "  --epochs: 20 -> 30",
+        "  --learning-rate: 0.05 -> 0.01",
+    ]
+
+
+def test_going_on_without_a_learning_rate_says_that_it_is_the_checkpoints(checkpoint, capsys):
+    args, _ = parsed("--model", str(checkpoint))
+    assert options.run_options(args, "watched.py") == SAVED
+    assert "--learning-rate: 0.05 (the checkpoint's)" in capsys.readouterr().out
+
+
+def test_where_results_go_and_how_fast_is_not_the_checkpoints_business(checkpoint):
+    args, _ = parsed("--model", str(checkpoint), "--output", "elsewhere", "--workers", "5")
+    assert (args.output, args.workers) == ("elsewhere", 5)
+    assert args.checkpoints == str(Path("elsewhere", "checkpoints"))
+
+
+def test_resume_takes_the_newest_of_the_folder(checkpoint, write_checkpoint):
+    newer = write_checkpoint(checkpoint.with_name("epoch_12.hdf5"), 12, options=SAVED)
+    args, read = parsed("--resume", "--checkpoints", str(checkpoint.parent))
+    assert (read.path, args.seed) == (newer, 7)
+
+
+def test_resume_starts_from_scratch_where_there_is_nothing_yet(tmp_path, capsys):
+    args, read = parsed("--resume", "--checkpoints", str(tmp_path))
+    assert read is None
+    assert args.resume
+    assert f"no checkpoint in {tmp_path} yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--start_epoch", "4"), "--start_epoch 4 contradicts .*epoch_3.hdf5, .* completed 3"),
+        (("--stages", "2"), "was trained with --stages 1, and this run asks for 2: leave"),
+        (("--filters", "4", "16"), "was trained with --filters 4 8, .* asks for 4 16"),
+        (("--dataset", "cifar10"), "was trained with --dataset digits, .* asks for cifar10"),
+        (("--epochs", "2"), "has already 3 epochs: --epochs 2 lies behind it"),
+    ],
+)
+def test_options_at_odds_with_the_checkpoint_are_refused(checkpoint, argv, message):
+    with pytest.raises(UserError, match=message):
+        parsed("--model", str(checkpoint), *argv)
+
+
+def test_a_checkpoint_that_has_reached_the_last_epoch_is_no_error(checkpoint):
+    assert parsed("--model", str(checkpoint), "--epochs", "3", "--start_epoch", "3")[1].epoch == 3
+
+
+def test_a_checkpoint_of_another_script_is_refused(tmp_path, write_checkpoint):
+    options = SAVED | {"script": "unattended.py"}
+    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=options)
+    with pytest.raises(UserError, match=r"was written by unattended\.py, not by watched\.py"):
+        parsed("--model", str(path))
+
+
+def test_what_a_checkpoint_holds_is_checked_like_what_a_user_types(
+    tmp_path, write_checkpoint, capsys
+):
+    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=SAVED | {"epochs": "many"})
+    with pytest.raises(SystemExit) as end:
+        parsed("--model", str(path))
+    assert end.value.code == 2
+    assert "--epochs: 'many' is not a number" in capsys.readouterr().err
+
+
+def test_what_a_checkpoint_holds_cannot_pass_for_another_option(tmp_path, write_checkpoint):
+    for value in ("--help", ["5", "--output", "elsewhere"]):
+        options = SAVED | {"epochs": value}
+        path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=options)
+        with pytest.raises(UserError, match=f"{path} is damaged: its epochs is .*--"):
+            parsed("--model", str(path))
+
+
+def test_options_unknown_to_a_checkpoint_have_their_defaults(tmp_path, write_checkpoint):
+    saved = {name: value for name, value in SAVED.items() if name != "every"}
+    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=saved | {"dropped": 3})
+    assert parsed("--model", str(path))[0].every == 5
+
+
+# the command to go on
+
+
+def go_on(command, learning_rate=None, parser=watched):
+    argv = command.split()
+    return options.command_to_go_on(argv, parser().parse_args(argv[1:]), learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("watched.py", "watched.py --resume --learning-rate 0.1"),
+        ("watched.py --resume", "watched.py --resume --learning-rate 0.1"),
+        (
+            "watched.py -o out --model a.hdf5 --start_epoch 3 --seed 1",
+            "watched.py -o out --seed 1 --resume --learning-rate 0.1",
+        ),
+        ("watched.py -m a.hdf5 -s 3 -o out", "watched.py -o out --resume --learning-rate 0.1"),
+        ("watched.py -ma.hdf5 -s3", "watched.py --resume --learning-rate 0.1"),
+        ("watched.py --model=a.hdf5 --start_epoch=3", "watched.py --resume --learning-rate 0.1"),
+        ("watched.py --learning-rate 0.5", "watched.py --resume --learning-rate 0.1"),
+        ("watched.py --learning-rate=0.5 -s=3 -m=a", "watched.py --resume --learning-rate 0.1"),
+    ],
+)
+def test_a_watched_run_goes_on_from_its_newest_checkpoint_with_a_rate_to_edit(command, expected):
+    assert go_on(command, learning_rate=0.1) == f"python {expected}"
+
+
+def test_the_command_of_an_unattended_run_keeps_its_model_and_its_rate():
+    def unattended():
+        unattended = parser("unattended.py")
+        unattended.add_argument("-m", "--model")
+        return unattended
+
+    command = "unattended.py --model out/model.hdf5 --learning-rate 0.5"
+    assert go_on(command, parser=unattended) == f"python {command} --resume"
+
+
+def test_the_command_can_be_typed_as_it_is():
+    argv = ["watched.py", "--output", "my results", "--data", "it's"]
+    command = options.command_to_go_on(argv, watched().parse_args(argv[1:]))
+    assert command == """python watched.py --output 'my results' --data 'it'"'"'s' --resume"""
+
+
+def test_the_command_gives_the_options_it_was_made_of(checkpoint):
+    """Typed again, it goes on with the same options, whatever the first command said."""
+    argv = ["watched.py", "-c", str(checkpoint.parent), "--seed", "7", "--epochs", "25"]
+    command = options.command_to_go_on(argv, watched().parse_args(argv[1:]), 0.001)
+    args, read = parsed(*command.split()[2:])
+    assert read.path == checkpoint
+    assert (args.seed, args.epochs, args.learning_rate) == (7, 25, 0.001)

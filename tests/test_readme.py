@@ -1,0 +1,72 @@
+"""What the README promises a newcomer: its commands work as they are written."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
+
+
+def commands(text: str) -> list[str]:
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("python ")]
+
+
+# The block with the embedded digits is run; the others would train for hours on data that may not
+# be here, and must get as far as looking for them.
+SHORT = next(block for block in blocks() if "--dataset digits" in block)
+LONG = [command for block in blocks() if block != SHORT for command in commands(block)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of the project to make a mess in."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    unwanted = shutil.ignore_patterns(".git", ".venv", "output", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, folder, ignore=unwanted)
+    return folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+
+
+def test_make_demo_reaches_95_percent_and_leaves_curve_and_report(clone):
+    installed = f"{sys.prefix}/installed"
+    # The environment is there already: it runs this test.
+    done = run(["make", "--old-file", installed, f"VENV={sys.prefix}", "demo"], clone)
+    assert done.returncode == 0, done.stderr
+    report = (clone / "output" / "demo" / "resnet_cifar10_decay_report.txt").read_text()
+    assert float(re.search(r"accuracy +(\d\.\d+)", report)[1]) >= 0.95
+    assert (clone / "output" / "demo" / "resnet_cifar10_decay.png").stat().st_size > 10_000
+
+
+def test_the_short_commands_run_as_written(clone):
+    for command in commands(SHORT):
+        done = run([sys.executable, *shlex.split(command)[1:]], clone)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    tried = (clone / "output" / "try" / "resnet_cifar10.json").read_text()
+    assert "[0.1, 0.1, 0.1, 0.01, 0.01]" in tried
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_the_long_commands_get_as_far_as_their_data(command, clone):
+    script, *arguments = shlex.split(command)[1:]
+    source = "--data" if "cifar10" in script else "--hdf5"
+    done = run([sys.executable, script, *arguments, source, "nowhere"], clone)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr or "epoch_40.hdf5: there is no such file" in done.stderr
+
+
+def test_every_script_is_explained():
+    readme = (ROOT / "README.md").read_text()
+    for script in ROOT.glob("*.py"):
+        assert f"python {script.name}" in readme, script.name

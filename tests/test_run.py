@@ -1,0 +1,202 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.io.modelfile import read_checkpoint
+from pipeline.options import parse_training, training_parser
+from pipeline.run import Run
+
+DEFAULTS = {
+    "epochs": 10,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "stages": (1,),
+    "filters": (4, 8),
+}
+HISTORY = {"loss": [2.0, 1.5, 1.25], "learning_rate": [0.1, 0.1, 0.1]}
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def run(output):
+    """Starts a run: `run("--resume")`."""
+
+    def run(*argv, checkpoint=None, **settings):
+        parser = training_parser("A test.", ("digits",), DEFAULTS, str(output), "checkpoints")
+        parser.prog = "train_it.py"
+        args, found = parse_training(parser, argv)
+        return Run("train_it.py", args, checkpoint or found, **settings)
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(output, write_checkpoint):
+    """The checkpoint of an earlier run's third epoch."""
+    options = {"script": "train_it.py", "dataset": "digits"}
+    return write_checkpoint(output / "checkpoints" / "epoch_3.hdf5", 3, HISTORY, options)
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# a new run
+
+
+def test_a_new_run_starts_with_nothing_and_writes_nothing_but_its_locks(run, output):
+    new = run()
+    assert (new.start_epoch, new.history, new.checkpoint) == (0, {}, None)
+    assert new.history_path == output / "train_it.json"
+    assert new.curve_path == output / "train_it.png"
+    assert new.checkpoints == output / "checkpoints"
+    assert files(output) == [".lock", "checkpoints/.lock"]
+
+
+def test_results_may_have_another_name(run, output):
+    assert run(name="small").report_path == output / "small_report.txt"
+
+
+def test_the_models_folder_is_made(run, tmp_path):
+    run(model_path=tmp_path / "a" / "b" / "model.hdf5")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+# nothing of another run is overwritten
+
+
+def test_a_new_run_does_not_overwrite_a_history(run, output):
+    output.mkdir()
+    (output / "train_it.json").write_text(json.dumps(HISTORY))
+    with pytest.raises(
+        UserError, match=r"train_it\.json holds the 3 epochs of an earlier run: --r"
+    ):
+        run()
+    assert json.loads((output / "train_it.json").read_text()) == HISTORY
+
+
+def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
+    with pytest.raises(UserError, match="checkpoints holds checkpoints of an earlier run up to ep"):
+        run()
+    assert checkpoint.exists()
+
+
+def test_a_new_run_does_not_overwrite_a_model(run, tmp_path):
+    (tmp_path / "model.hdf5").touch()
+    with pytest.raises(
+        UserError, match=r"model\.hdf5 is the model of an earlier run: give another"
+    ):
+        run(model_path=tmp_path / "model.hdf5")
+
+
+def test_a_history_that_cannot_be_read_is_not_overwritten(run, output):
+    output.mkdir()
+    (output / "train_it.json").write_text("notes")
+    for argv in ((), ("--resume",)):
+        with pytest.raises(UserError, match=r"train_it\.json is damaged or no history"):
+            run(*argv)
+
+
+def test_results_of_another_name_do_not_stand_in_the_way(run, output):
+    output.mkdir()
+    (output / "another.json").write_text(json.dumps(HISTORY))
+    run()
+
+
+# going on
+
+
+def test_a_run_goes_on_where_its_checkpoint_stands(run, checkpoint):
+    resumed = run("--resume")
+    assert (resumed.start_epoch, resumed.history) == (3, HISTORY)
+    assert resumed.checkpoint.path == checkpoint
+
+
+def test_a_run_may_replace_its_own_model_and_longer_history(run, checkpoint, output, tmp_path):
+    longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
+    (output / "train_it.json").write_text(json.dumps(longer))
+    (tmp_path / "model.hdf5").touch()
+    assert run("--resume", model_path=tmp_path / "model.hdf5").start_epoch == 3
+
+
+def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):
+    (output / "train_it.json").write_text(json.dumps(HISTORY | {"loss": [9.0, 8.0, 7.0]}))
+    with pytest.raises(
+        UserError, match=r"train_it\.json belongs to another run .*another --output"
+    ):
+        run("--resume")
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(run, output):
+    """The history of an epoch is written before its checkpoint."""
+    output.mkdir()
+    (output / "train_it.json").write_text('{"loss": [2.0], "learning_rate": [0.1]}')
+    assert run("--resume").start_epoch == 0
+
+
+def test_a_checkpoint_from_elsewhere_does_not_go_on_over_a_history(run, output, checkpoint):
+    (output / "train_it.json").write_text('{"loss": [2.0], "learning_rate": [0.1]}')
+    with pytest.raises(UserError, match="belongs to another run"):
+        run(checkpoint=read_checkpoint(checkpoint))
+
+
+# one run at a time
+
+
+def test_a_second_run_in_the_same_folders_is_refused(run, tmp_path):
+    first = run()
+    with pytest.raises(UserError, match="output is in use by another run: wait for it"):
+        run()
+    with pytest.raises(UserError, match="checkpoints is in use by another run"):
+        run("--output", str(tmp_path / "b"), "--checkpoints", str(first.checkpoints))
+    run("--output", str(tmp_path / "c"))
+
+
+def test_output_and_checkpoints_may_be_one_folder(run, output):
+    run("--checkpoints", str(output))
+
+
+LOCK = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('locked')"
+)
+
+
+def test_the_lock_of_a_killed_run_does_not_stand_in_the_way(run, output):
+    (output / "checkpoints").mkdir(parents=True)
+    wait = f"{LOCK}; sys.stdout.flush(); sys.stdin.read()"
+    command = [sys.executable, "-c", wait, str(output / "checkpoints" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(UserError, match="checkpoints is in use"):
+            run()
+        other.send_signal(signal.SIGKILL)
+    assert (output / "checkpoints" / ".lock").exists()
+    run()
+
+
+# the record
+
+
+def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_network):
+    model = tiny_network()
+    run("--seed", "3").record(model, images_per_second=[90.0, 91.5])
+    record = json.loads((output / "train_it_options.json").read_text())
+    assert record["options"]["seed"] == 3
+    assert record["options"]["filters"] == [4, 8]
+    assert record["parameters"] == model.count_params()
+    assert record["images_per_second"] == [90.0, 91.5]
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["command"].startswith("python ")
+    assert record["python"] == sys.version.split()[0]
+    assert record["devices"]
+    assert os.listdir(output / "checkpoints") == [".lock"]

@@ -1,0 +1,186 @@
+"""The CIFAR-10 scripts as a user runs them: on real images, in processes of their own, interrupted.
+
+The contract is exact resume: however a run was stopped, its last checkpoint, history included, is
+the same to the bit as that of a run that was not.
+"""
+
+import json
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import cv2
+import keras
+import pytest
+from processes import finish, interrupt, refused, run, start
+
+from pipeline.io.modelfile import read_checkpoint
+
+TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
+EPOCHS = 5
+
+
+def last_checkpoint(output: Path, folder: str) -> bytes:
+    return (output / folder / f"epoch_{EPOCHS}.hdf5").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def data(cifar10_sample):
+    return ["--data", cifar10_sample]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, data):
+    """A watched run that nobody stopped."""
+    output = tmp_path_factory.mktemp("straight")
+    run("resnet_cifar10.py", *data, *TINY, "--epochs", EPOCHS, "-o", output)
+    return output
+
+
+def test_watched_training_goes_on_exactly_after_a_stop_ctrl_c_and_a_kill(straight, data, tmp_path):
+    network = [*data, *TINY, "-o", tmp_path]
+    run("resnet_cifar10.py", *network, "--epochs", 1)
+    going_on = ("resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", EPOCHS)
+    printed = interrupt(start(*going_on, "--workers", 4), epoch=3, number=signal.SIGINT)
+    command = re.search(r"^  python (.*)$", printed, re.MULTILINE)[1]
+    assert command.endswith("--resume --learning-rate 0.1")
+    interrupt(start(*shlex.split(command)), epoch=4, number=signal.SIGKILL)
+    run(*going_on)
+
+    assert last_checkpoint(tmp_path, "checkpoints") == last_checkpoint(straight, "checkpoints")
+    name = "resnet_cifar10.json"
+    assert (tmp_path / name).read_text() == (straight / name).read_text()
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
+    backend, data, tmp_path
+):
+    pytest.importorskip(backend)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    script = "resnet_cifar10_decay.py"
+    options = [*data, *TINY, "--epochs", EPOCHS]
+    run(script, *options, "-o", whole, backend=backend)
+
+    stops = {2: signal.SIGINT, 3: signal.SIGKILL, 4: signal.SIGTERM}
+    if backend != "tensorflow":
+        stops = {3: signal.SIGKILL}  # the same code but for the backend's share, which is slow here
+    for epoch, number in stops.items():
+        process = start(script, *options, "-o", pieces, "--resume", backend=backend)
+        interrupt(process, epoch, number)
+    run(script, *options, "-o", pieces, "--resume", backend=backend)
+
+    folder = "checkpoints_decay"
+    assert last_checkpoint(pieces, folder) == last_checkpoint(whole, folder)
+    rates = json.loads((pieces / "resnet_cifar10_decay.json").read_text())["learning_rate"]
+    assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
+    assert keras.models.load_model(pieces / "resnet_cifar10.hdf5").count_params() > 0
+
+
+def test_a_run_leaves_history_curve_report_and_options(straight):
+    history = json.loads((straight / "resnet_cifar10.json").read_text())
+    measures = ["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(measures, 5)
+    assert history["loss"][-1] < history["loss"][0]
+    assert cv2.imread(str(straight / "resnet_cifar10.png")).shape[2] == 3
+
+    report = (straight / "resnet_cifar10_report.txt").read_text()
+    accuracy = re.search(r"accuracy +(\d\.\d{4}) +1000", report)[1]
+    assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
+    record = json.loads((straight / "resnet_cifar10_options.json").read_text())
+    assert record["options"]["filters"] == [4, 8]
+    assert record["versions"]["keras"] == keras.__version__
+
+
+def test_the_learning_rate_can_be_changed_from_any_kept_checkpoint(straight, data, tmp_path):
+    network = [*data, *TINY, "-o", tmp_path, "--every", 2]
+    run("resnet_cifar10.py", *network, "--epochs", 3)
+    printed = run(
+        *("resnet_cifar10.py", "-o", tmp_path, "--epochs", 3, "--learning-rate", 0.01),
+        *("--model", tmp_path / "checkpoints" / "epoch_2.hdf5", "--start_epoch", 2),
+    )
+    assert "--learning-rate: 0.1 -> 0.01" in printed
+    history = json.loads((tmp_path / "resnet_cifar10.json").read_text())
+    assert history["learning_rate"] == [0.1, 0.1, 0.01]
+    # What the abandoned third epoch had reached is still there.
+    abandoned = read_checkpoint(tmp_path / "checkpoints" / "abandoned_1" / "epoch_3.hdf5")
+    assert abandoned.history["learning_rate"] == [0.1, 0.1, 0.1]
+
+
+def test_a_resumed_run_that_has_reached_its_epoch_only_reports(straight, tmp_path):
+    output = tmp_path / "copy"
+    output.mkdir()
+    for file in straight.rglob("*.*"):
+        if file.is_file():
+            copy = output / file.relative_to(straight)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    printed = run("resnet_cifar10.py", "-o", output, "--resume")
+    assert "Epoch" not in printed
+    assert "accuracy" in printed
+
+
+def test_nothing_of_another_run_is_overwritten(straight, data):
+    before = {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()}
+    complaint = refused("resnet_cifar10.py", *data, *TINY, "-o", straight)
+    assert "holds the 5 epochs of an earlier run" in complaint
+    after = {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(straight):
+    going_on = ["resnet_cifar10.py", "-o", straight, "--resume"]
+    complaint = refused(*going_on, "--filters", 4, 16)
+    assert "--filters 4 8" in complaint
+    assert "4 16" in complaint
+    assert "--dataset cifar10" in refused(*going_on, "--dataset", "digits")
+
+
+def test_a_start_epoch_that_contradicts_the_checkpoint_is_refused_with_both_numbers(straight):
+    path = straight / "checkpoints" / "epoch_5.hdf5"
+    complaint = refused("resnet_cifar10.py", "-o", straight, "--model", path, "-s", 40)
+    assert "40" in complaint
+    assert "5 epochs" in complaint
+
+
+def test_resume_falls_back_to_the_checkpoint_before_a_damaged_one(straight, data, tmp_path):
+    run("resnet_cifar10.py", *data, *TINY, "-o", tmp_path, "--epochs", 3, "--every", 2)
+    newest = tmp_path / "checkpoints" / "epoch_3.hdf5"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    done = finish(start("resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", 3))
+    assert done.returncode == 0
+    assert f"{newest} is truncated" in done.stderr
+    assert "going on from" in done.stdout
+    assert "epoch_2.hdf5" in done.stdout
+    assert len(read_checkpoint(newest).history["loss"]) == 3
+
+
+def test_divergence_stops_with_epoch_batch_and_what_to_do(data, tmp_path):
+    run("resnet_cifar10.py", *data, *TINY, "-o", tmp_path, "--epochs", 1)
+    complaint = refused(
+        "resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", 3, "--learning-rate", 1e30
+    )
+    assert re.search(r"the (validation )?loss is (nan|inf) in epoch 2, ", complaint)
+    good = tmp_path / "checkpoints" / "epoch_1.hdf5"
+    assert f"no epoch was completed after {good}" in complaint
+    assert complaint.endswith("--resume --epochs 3 --learning-rate 1e+29\n")
+    assert not (tmp_path / "checkpoints" / "epoch_2.hdf5").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere.hdf5"], "nowhere.hdf5: there is no such file"),
+        (["--data", "nowhere"], "nowhere: there is no such file or folder"),
+        (["--epochs", "0"], "--epochs: 0 is below 1"),
+        (["--filters", "16", "16", "32"], "got 3 filters for 3 stages"),
+        (["--learning-rate", "nan"], "nan is not a positive number"),
+        (["--precision", "float8"], "invalid choice: 'float8'"),
+        (["--output", "README.md/output"], "README.md/output: Not a directory"),
+        (["--dataset", "digits", "--data", "."], "the digits come with scikit-learn"),
+    ],
+)
+def test_wrong_input_takes_one_line(arguments, message, tmp_path):
+    assert message in refused("resnet_cifar10.py", "-o", tmp_path, *arguments)
+    assert not list(tmp_path.rglob("*.hdf5"))

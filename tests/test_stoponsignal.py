@@ -1,0 +1,147 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.callbacks.stoponsignal import StopOnSignal
+from pipeline.errors import Interrupted
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes the batches that were begun, and signals its own process in one of them.
+
+    That batch goes on until the signal has been answered, as any batch of a real network would.
+    """
+
+    def __init__(self, stop, where=None, number=None, signal_number=None):
+        super().__init__()
+        self.stop, self.where, self.number, self.signal_number = stop, where, number, signal_number
+        self.begun = []
+
+    def _begin(self, where, number):
+        self.begun.append((where, number))
+        if (where, number) == (self.where, self.number):
+            os.kill(os.getpid(), self.signal_number)
+            deadline = time.monotonic() + 5
+            while self.signal_number in StopOnSignal.SIGNALS and self.stop.received is None:
+                assert time.monotonic() < deadline, "no answer"
+                time.sleep(0.001)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._begin("train", batch)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._begin("test", batch)
+
+
+def fit(stop, *callbacks):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), loss="mse")
+    images, labels = np.ones((8, 1)), np.zeros((8, 1))
+    with stop:
+        model.fit(
+            images,
+            labels,
+            batch_size=2,
+            validation_data=(images, labels),
+            validation_batch_size=4,
+            verbose=0,
+            callbacks=[*callbacks, stop],
+        )
+
+
+TRAINING = [("train", batch) for batch in range(4)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_ends_after_the_batch_in_which_the_signal_comes(number, capfd):
+    stop = StopOnSignal()
+    recorder = Recorder(stop, "train", 2, number)
+    with pytest.raises(Interrupted) as interruption:
+        fit(stop, recorder)
+    assert interruption.value.signal_number == number
+    assert recorder.begun == TRAINING[:3]
+    assert "stopping after this batch; once more stops at once" in capfd.readouterr().err
+
+
+def test_validation_ends_after_its_batch_and_the_epoch_does_not_count():
+    stop, ended = StopOnSignal(), []
+    recorder = Recorder(stop, "test", 0, signal.SIGINT)
+    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with pytest.raises(Interrupted):
+        fit(stop, recorder, behind)
+    assert recorder.begun == [*TRAINING, ("test", 0)]
+    assert ended == []
+
+
+def test_without_a_signal_training_goes_to_its_end():
+    stop = StopOnSignal()
+    recorder = Recorder(stop)
+    fit(stop, recorder)
+    assert recorder.begun == [*TRAINING, ("test", 0), ("test", 1)]
+
+
+def test_afterwards_signals_do_what_they_did_before():
+    handlers = [signal.getsignal(number) for number in StopOnSignal.SIGNALS]
+    for signalled in ((), ("train", 0, signal.SIGINT)):
+        stop = StopOnSignal()
+        with suppress(Interrupted):
+            fit(stop, Recorder(stop, *signalled))
+        assert [signal.getsignal(number) for number in StopOnSignal.SIGNALS] == handlers
+        assert signal.set_wakeup_fd(-1) == -1
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_other_signals_are_left_alone():
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        stop = StopOnSignal()
+        fit(stop, Recorder(stop, "train", 1, signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert received == [signal.SIGUSR1]
+
+
+# A batch that never ends: C code that neither returns to Python nor holds its lock.
+ENDLESS_BATCH = """
+import ctypes, os, signal
+from pipeline.callbacks.stoponsignal import StopOnSignal
+with StopOnSignal():
+    for number in StopOnSignal.SIGNALS:
+        signal.siginterrupt(number, False)
+    print("started", flush=True)
+    while True:
+        ctypes.CDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+"""
+
+
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
+)
+def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeyed(numbers):
+    first, second = numbers
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_BATCH],
+        env=os.environ | {"KERAS_BACKEND": "numpy"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout.readline() == b"started\n"
+        process.send_signal(first)
+        assert select.select([process.stderr], [], [], 10)[0], "no answer"
+        assert b"stopping" in os.read(process.stderr.fileno(), 1000)
+        process.send_signal(second)
+        assert process.wait(timeout=10) == 128 + second
+    finally:
+        process.kill()
+        process.communicate()
