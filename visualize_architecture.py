@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from config import cifar10_config, tiny_imagenet_config
 from pipeline import script
-from pipeline.errors import UserError
 from pipeline.options import Parser, add_network_options, check_network
 
 
@@ -58,18 +57,15 @@ def main() -> None:
     from pipeline.utils.architecture import draw_architecture
 
     # model
-    try:
-        model = ResNet.build(
-            network.size,
-            network.size,
-            3,
-            network.classes,
-            args.stages,
-            args.filters,
-            dataset=network.dataset,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    model = ResNet.build(
+        network.size,
+        network.size,
+        3,
+        network.classes,
+        args.stages,
+        args.filters,
+        dataset=network.dataset,
+    )
     if args.summary:
         model.summary()
 

@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something the user can mend; the message is one line: what, where, what to do."""
 
 
+class NetworkError(UserError, ValueError):
+    """No network can be built of these stages, filters and sizes."""
+
+
 class Diverged(Exception):
     """The loss is no longer a number; the message says which, in which epoch and where in it."""
 

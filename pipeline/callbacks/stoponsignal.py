@@ -17,7 +17,7 @@ class StopOnSignal(keras.callbacks.Callback):
     process at once, with the status 128 + its number.
 
     Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
-    thread that reads the interpreter's wake-up pipe answers immediately.
+    thread that reads the interpreter's wake-up pipe answers, and counts, immediately.
 
     Raises:
         Interrupted: from `fit`, once the batch has ended.
@@ -33,7 +33,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, end == self._pipe[0])
-        self._handlers = {number: signal.signal(number, _ignore) for number in self.SIGNALS}
+        self._handlers = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -47,14 +47,19 @@ class StopOnSignal(keras.callbacks.Callback):
         self._thread.join()
         os.close(self._pipe[0])
 
+    def _receive(self, number: int, frame: object) -> None:
+        # Comes before the next line of Python, so that no further batch begins.
+        self.received = number
+
     def _listen(self) -> None:
+        asked = False
         while received := os.read(self._pipe[0], 1):
             number = received[0]
             if number not in self.SIGNALS:
                 continue
-            if self.received is not None:
+            if asked:
                 os._exit(128 + number)
-            self.received = number
+            asked = True
             print("\nstopping after this batch; once more stops at once", file=sys.stderr)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -68,7 +73,3 @@ class StopOnSignal(keras.callbacks.Callback):
     def _stop_if_asked(self) -> None:
         if self.received is not None:
             raise Interrupted(self.received)
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Does nothing: a handler must be set for the signal to reach the wake-up pipe."""

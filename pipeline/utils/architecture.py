@@ -279,8 +279,9 @@ def _arrow(axes: Axes, *points: tuple[float, float]) -> None:
 
 def _bracket(axes: Axes, x: float, top: float, bottom: float, side: int) -> None:
     inner = x - side * 0.06
-    _line(axes, (inner, top), (x, top), (x, bottom), (inner, bottom))
+    _line(axes, (inner, top), (x, top), (x, bottom), (inner, bottom), zorder=2)
 
 
-def _line(axes: Axes, *points: tuple[float, float]) -> None:
-    axes.plot(*zip(*points, strict=True), color=LINE_COLOR, linewidth=0.9)
+def _line(axes: Axes, *points: tuple[float, float], zorder: float = 0.5) -> None:
+    # By default below the boxes, so that a shortcut leads into its projection, not across it.
+    axes.plot(*zip(*points, strict=True), color=LINE_COLOR, linewidth=0.9, zorder=zorder)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
+from pipeline.errors import NetworkError
+
 
 class _Stem(NamedTuple):
     """The opening of the network, which depends on the size of a data set's images."""
@@ -60,15 +62,15 @@ class ResNet:
             The output, (batch, height / stride, width / stride, filters).
 
         Raises:
-            ValueError: `filters` is no positive multiple of 4, or the shapes of shortcut and
-                branch differ because `red` is missing.
+            NetworkError: a ValueError: `filters` is no positive multiple of 4, or the shapes of
+                shortcut and branch differ because `red` is missing.
         """
         if filters < 4 or filters % 4:
-            raise ValueError(
+            raise NetworkError(
                 f"filters must be a multiple of 4 (the bottleneck has a quarter), not {filters}"
             )
         if not red and (stride != 1 or data.shape[-1] != filters):
-            raise ValueError(
+            raise NetworkError(
                 f"{name}: a module from {data.shape[-1]} to {filters} channels with stride "
                 f"{stride} needs a projection (red=True)"
             )
@@ -126,7 +128,8 @@ class ResNet:
             `conv{s}_{m}` module m of the stage whose number s starts at 2, and `fc` the classifier.
 
         Raises:
-            ValueError: lengths, sizes or names do not fit together; the message shows them.
+            NetworkError: a ValueError: lengths, sizes or names do not fit together; the message
+                shows them.
 
         Example:
             >>> ResNet.build(32, 32, 3, 10, (9, 9, 9), (64, 64, 128, 256)).count_params()
@@ -134,14 +137,14 @@ class ResNet:
         """
         stages, filters = tuple(stages), tuple(filters)
         if dataset not in STEMS:
-            raise ValueError(f"dataset must be one of {', '.join(STEMS)}, not {dataset!r}")
+            raise NetworkError(f"dataset must be one of {', '.join(STEMS)}, not {dataset!r}")
         if not stages or len(filters) != len(stages) + 1:
-            raise ValueError(
+            raise NetworkError(
                 "filters must have one entry for the stem and one a stage: "
                 f"got {len(filters)} filters {filters} for {len(stages)} stages {stages}"
             )
         if min(stages + filters) < 1 or classes < 1:
-            raise ValueError(
+            raise NetworkError(
                 f"stages {stages}, filters {filters} and classes {classes} must be positive"
             )
         stem = STEMS[dataset]
@@ -170,7 +173,7 @@ class ResNet:
 
         rows, columns = x.shape[1:3]
         if rows % stem.final_pool or columns % stem.final_pool or not rows * columns:
-            raise ValueError(
+            raise NetworkError(
                 f"{width}x{height} images leave a {columns}x{rows} map after {len(stages)} stages, "
                 f"which the {stem.final_pool}x{stem.final_pool} average pool cannot divide"
             )
