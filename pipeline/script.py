@@ -25,5 +25,6 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _complain(message: str) -> int:
+    sys.stdout.flush()  # the complaint comes last in a log of both
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2

@@ -6,6 +6,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
 
 import importlib.util
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ def pytest_configure(config):
     """Mutes a warning that Keras 3.15 on TensorFlow draws from NumPy 2."""
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
 
+
+# Started in the background, a shell's children ignore Ctrl+C; those of the tests must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).parents[1]
 SAMPLES = PROJECT.parent / "shared" / "data"

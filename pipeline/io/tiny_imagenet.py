@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
@@ -190,15 +191,20 @@ def write_split(split: Split, path: Path, size: int, label_names: LabelNames) ->
     progress = Progress(path.stem, len(split.files))
     total = np.zeros((size, size, 3), dtype=np.int64)
     done = 0
-    with HDF5DatasetWriter((len(split.files), size, size, 3), path, label_names) as writer:
+    dims = (len(split.files), size, size, 3)
+    # One block is written while the next is decoded.
+    with HDF5DatasetWriter(dims, path, label_names) as writer, ThreadPoolExecutor(1) as background:
+        writing = background.submit(lambda: None)
         for images, problems in read_images(split.files, size):
             if problems:
                 problem = next(iter(problems.values()))
                 raise UserError(f"{problem}; --skip-bad goes on without it")
-            writer.add(images, split.labels[done : done + len(images)])
-            done += len(images)
+            writing.result()
+            writing = background.submit(writer.add, images, split.labels[done:][: len(images)])
             total += images.sum(axis=0, dtype=np.uint32)  # enough for a block
+            done += len(images)
             progress.advance(len(images))
+        writing.result()
     return total.mean(axis=(0, 1)) / done
 
 
