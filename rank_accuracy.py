@@ -3,7 +3,7 @@
   python rank_accuracy.py
   python rank_accuracy.py --model output/checkpoints_tinyimagenet/epoch_70.hdf5 --split val
 
-All 10,000 images in half a minute on 2 CPU cores. The original's best run reached 57.93% rank-1.
+All 10,000 images in a minute or two on 2 CPU cores. The original's best run reached 57.93% rank-1.
 """
 
 import io

@@ -13,11 +13,27 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 ROOT = Path(__file__).parents[1]
 SLOW_IMPORTS = ["pipeline.training", "pipeline.io.datasets", "pipeline.nn.conv", "tensorflow"]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([*SLOW_IMPORTS, "sklearn.datasets", "sklearn.model_selection"])
+
+
+def write_pictures(folder: Path) -> Path:
+    """Writes a data set for --data whose epochs take no time: 32 and 16 images of 4 classes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for brightness in (20, 80, 140, 200):
+            place = folder / split / f"class_{brightness}"
+            place.mkdir(parents=True)
+            for number in range(count):
+                image = rng.integers(brightness, brightness + 40, (32, 32, 3), dtype=np.uint8)
+                cv2.imwrite(str(place / f"{number}.png"), image)
+    return folder
 
 
 def start(

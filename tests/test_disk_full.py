@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from forkedscript import ROOT, finish, start
+from forkedscript import ROOT, finish, start, write_pictures
 
 from pipeline.io.checkpoints import checkpoints
 from pipeline.io.modelfile import read_checkpoint
 
 SCRIPT = "resnet_cifar10_decay.py"
-NETWORK = ["--dataset", "digits", "--stages", 1, "--filters", 4, 8, "--batch-size", 512]
+NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
 OPTIONS = [*NETWORK, "--workers", 1, "--epochs", 3, "--resume"]
 NAME = "resnet_cifar10_decay"
 
@@ -42,14 +42,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def go_on(output: Path, log: Path, first: partial | None = None) -> tuple[int, str]:
-    """Runs the script to its end; returns exit status and output."""
-    status = finish(start(SCRIPT, *OPTIONS, "-o", output, log=log, first=first))
-    return status, log.read_text()
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    return ["--data", write_pictures(tmp_path_factory.mktemp("data")), *OPTIONS]
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
+def go_on(options):
+    """Runs the script to its end; returns exit status and output."""
+
+    def go_on(output: Path, log: Path, first: partial | None = None) -> tuple[int, str]:
+        status = finish(start(SCRIPT, *options, "-o", output, log=log, first=first))
+        return status, log.read_text()
+
+    return go_on
+
+
+@pytest.fixture(scope="module")
+def straight(go_on, tmp_path_factory):
     """The files of a run that always had room."""
     folder = tmp_path_factory.mktemp("straight")
     assert go_on(folder / "output", folder / "log")[0] == 0
@@ -72,7 +82,9 @@ def assert_same_end(output: Path, straight: dict[str, bytes]) -> None:
         assert left[name] == straight[name], name
 
 
-def test_a_full_disk_stops_a_run_in_one_line_and_with_room_again_it_goes_on(straight, tmp_path):
+def test_a_full_disk_stops_a_run_in_one_line_and_with_room_again_it_goes_on(
+    go_on, straight, tmp_path
+):
     output, log = tmp_path / "output", tmp_path / "log"
     for file, room, epoch in [
         (f"{NAME}_options.json", 500, 0),
@@ -89,9 +101,9 @@ def test_a_full_disk_stops_a_run_in_one_line_and_with_room_again_it_goes_on(stra
     assert_same_end(output, straight)
 
 
-def test_a_process_whose_files_may_not_grow_ends_in_order(tmp_path):
+def test_a_process_whose_files_may_not_grow_ends_in_order(options, tmp_path):
     """Without any help of the test in the process, whose end HDF5 has been seen to crash."""
-    command = [sys.executable, SCRIPT, *OPTIONS, "-o", tmp_path]
+    command = [sys.executable, SCRIPT, *options, "-o", tmp_path]
     done = subprocess.run(
         ["bash", "-c", 'ulimit -f 70 && exec "$@"', "", *map(str, command)],
         cwd=ROOT,
@@ -116,7 +128,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_small_file_system_that_fills_up_and_grows(straight, small_disk, tmp_path):
+def test_a_small_file_system_that_fills_up_and_grows(go_on, straight, small_disk, tmp_path):
     output, log = small_disk / "output", tmp_path / "log"
     status, printed = go_on(output, log)
     assert_stopped_in_order(status, printed, "No space left on device", output)
@@ -126,7 +138,7 @@ def test_a_small_file_system_that_fills_up_and_grows(straight, small_disk, tmp_p
     assert_same_end(output, straight)
 
 
-def test_a_plot_that_finds_no_room_is_only_warned_of(straight, tmp_path):
+def test_a_plot_that_finds_no_room_is_only_warned_of(go_on, straight, tmp_path):
     output, log = tmp_path / "output", tmp_path / "log"
     status, printed = go_on(output, log, partial(fill_disk, f"{NAME}.png", 20_000))
     assert status == 0

@@ -25,7 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from forkedscript import finish, start
+from forkedscript import finish, start, write_pictures
 
 from pipeline import history as histories
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
@@ -34,7 +34,7 @@ from pipeline.io.checkpoints import checkpoints
 from pipeline.io.modelfile import read_checkpoint
 
 SCRIPT = "resnet_cifar10_decay.py"
-NETWORK = ["--dataset", "digits", "--stages", 1, "--filters", 4, 8, "--batch-size", 512]
+NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
 EPOCHS, EVERY = 6, 4
 OPTIONS = [*NETWORK, "--workers", 1, "--epochs", EPOCHS, "--every", EVERY, "--resume"]
 RESULTS = [
@@ -44,12 +44,20 @@ FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".joi
 TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")
 
 
-def go_on(output: Path, first: Callable[[], None] | None = None) -> BaseProcess:
-    return start(SCRIPT, *OPTIONS, "-o", output, log=output.with_suffix(".log"), first=first)
+@pytest.fixture(scope="module")
+def go_on(tmp_path_factory):
+    """Starts the script, or goes on: `go_on(output)`; see `start` for `first`."""
+    data = ["--data", write_pictures(tmp_path_factory.mktemp("data"))]
+
+    def go_on(output: Path, first: Callable[[], None] | None = None) -> BaseProcess:
+        log = output.with_suffix(".log")
+        return start(SCRIPT, *data, *OPTIONS, "-o", output, log=log, first=first)
+
+    return go_on
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
+def straight(go_on, tmp_path_factory):
     """The output folder of a run that nobody disturbed."""
     output = tmp_path_factory.mktemp("straight") / "output"
     assert finish(go_on(output)) == 0
@@ -129,7 +137,7 @@ def kill_before(number: int, place: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
+def begun(go_on, tmp_path_factory):
     """The output folder of a run that was killed after its first epoch."""
     output = tmp_path_factory.mktemp("begun") / "output"
     assert finish(go_on(output, partial(kill_before, 12, str(output)))) == -signal.SIGKILL
@@ -137,7 +145,8 @@ def begun(tmp_path_factory):
     return output
 
 
-def test_a_kill_before_any_change_of_a_file_in_an_epoch(begun, straight, tmp_path):
+@pytest.mark.slow
+def test_a_kill_before_any_change_of_a_file_in_an_epoch(go_on, begun, straight, tmp_path):
     # Two changes write the options and nine are the second epoch's; these are the third's.
     for number in range(12, 22):
         output = shutil.copytree(begun, tmp_path / f"output_{number}")
@@ -163,7 +172,7 @@ def kill_within(name: str, room: int) -> None:
 @pytest.mark.parametrize(
     ("name", "room"), [(RESULTS[0], 50), (RESULTS[1], 20_000), ("epoch_2.hdf5", 40_000)]
 )
-def test_a_kill_in_the_midst_of_a_file(begun, straight, tmp_path, name, room):
+def test_a_kill_in_the_midst_of_a_file(go_on, begun, straight, tmp_path, name, room):
     output = shutil.copytree(begun, tmp_path / "output")
     assert finish(go_on(output, partial(kill_within, name, room))) == -signal.SIGXFSZ
     assert_nothing_is_lost(output, straight)
@@ -177,7 +186,8 @@ def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
         script = "resnet_cifar10.py"
         return finish(start(script, *options, "--output", output, log=log, first=first))
 
-    assert watched(*NETWORK, "--every", 1, "--epochs", 3) == 0
+    data = ["--data", write_pictures(tmp_path / "data")]
+    assert watched(*data, *NETWORK, "--every", 1, "--epochs", 3) == 0
     back = ["--model", output / "checkpoints" / "epoch_1.hdf5", "--learning-rate", 0.05]
     first = partial(kill_before, 2, "abandoned_")
     assert watched(*back, "--epochs", 2, first=first) == -signal.SIGKILL
@@ -266,10 +276,10 @@ def kill_at_random(process: BaseProcess, output: Path, rng: np.random.Generator)
     if rng.random() < 0.2:
         process.join(timeout=rng.uniform(0, 4))
     else:
-        kind = rng.choice([".epoch", ".epoch", ".best", ".resnet_cifar10_decay.json", "."])
+        kind = rng.choice([".epoch", ".epoch", RESULTS[0], RESULTS[1], ""])
         pause = rng.choice([0, rng.uniform(0, 0.02)])
         while process.exitcode is None:
-            if any(name.startswith(kind) for name, _ in unfinished(output) - left):
+            if any(kind in name for name, _ in unfinished(output) - left):
                 time.sleep(pause)
                 break
             time.sleep(0.0002)
@@ -279,7 +289,7 @@ def kill_at_random(process: BaseProcess, output: Path, rng: np.random.Generator)
     return struck[0] if struck else "no write"
 
 
-def storm(kills: int, seed: int, straight: Path, folder: Path) -> Counter:
+def storm(kills: int, seed: int, go_on: Callable, straight: Path, folder: Path) -> Counter:
     """Kills runs that go on and on, and counts in the midst of which write."""
     rng = np.random.default_rng(seed)
     struck = Counter()
@@ -299,11 +309,11 @@ def storm(kills: int, seed: int, straight: Path, folder: Path) -> Counter:
             return struck
 
 
-def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(straight, tmp_path):
-    print(storm(11, seed=1, straight=straight, folder=tmp_path))
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(go_on, straight, tmp_path):
+    print(storm(11, seed=1, go_on=go_on, straight=straight, folder=tmp_path))
 
 
 @pytest.mark.slow
-def test_the_full_storm(straight, tmp_path):
-    struck = storm(200, seed=2, straight=straight, folder=tmp_path)
+def test_the_full_storm(go_on, straight, tmp_path):
+    struck = storm(200, seed=2, go_on=go_on, straight=straight, folder=tmp_path)
     print(struck.total(), "kills:", dict(struck.most_common()))
