@@ -48,14 +48,15 @@ def train(
         run.checkpoint.restore(model)
         model.optimizer.learning_rate = learning_rate  # the options decide, and they know the saved
     backend.accelerate(model)
+    checkpoint = EpochCheckpoint(
+        run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
+    )
     if run.start_epoch == run.args.epochs:
+        checkpoint.on_train_begin()  # a kill may have come between the last one and `best.hdf5`
         return
     run.record(model)
 
     stop = StopOnSignal()
-    checkpoint = EpochCheckpoint(
-        run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
-    )
     callbacks = [
         stop,
         keras.callbacks.LearningRateScheduler(schedule),
