@@ -73,7 +73,7 @@ def accelerate(model: keras.Model) -> None:
     if keras.backend.backend() == "tensorflow":
         from pipeline import tensorflow_only
 
-        tensorflow_only.fuse_batch_normalization(model)
+        tensorflow_only.use_fused_kernels(model)
 
 
 @contextmanager

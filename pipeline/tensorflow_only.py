@@ -1,5 +1,6 @@
 """All that is specific to the TensorFlow backend; the other backends never import it."""
 
+import functools
 import types
 
 import keras
@@ -18,8 +19,8 @@ def gpu_names() -> list[str]:
     return [detail.get("device_name", "GPU") for detail in details]
 
 
-def fuse_batch_normalization(model: keras.Model) -> None:
-    """Lets a model's batch normalization run on TensorFlow's fused kernel.
+def use_fused_kernels(model: keras.Model) -> None:
+    """Lets a model's batch normalization and additions run on TensorFlow's fused kernels.
 
     Keras 3 composes batch normalization of a dozen elementwise operations, which on a CPU take
     half of the training step of a ResNet. Only the layers' computation is replaced: they stay
@@ -27,19 +28,27 @@ def fuse_batch_normalization(model: keras.Model) -> None:
     difference. Layers that compute in half precision keep Keras's way, which leaves it to float32.
     """
     for layer in model.layers:
-        if (
-            type(layer) is keras.layers.BatchNormalization
-            and layer.compute_dtype == "float32"
-            and layer.axis in (-1, 3)
-            and len(layer.input.shape) == 4
-            and layer.scale
-            and layer.center
-            and not (layer.renorm or layer.synchronized)
-        ):
-            layer.call = types.MethodType(_fused_call, layer)
+        if layer.compute_dtype != "float32":
+            continue
+        if _is_fusable_normalization(layer):
+            layer.call = types.MethodType(_normalize, layer)
+        elif type(layer) is keras.layers.Add and len(layer.input) == 2:
+            zeros = tf.Variable(tf.zeros(layer.output.shape[-1:]), trainable=False)
+            layer.call = functools.partial(_add, zeros)
 
 
-def _fused_call(
+def _is_fusable_normalization(layer: keras.layers.Layer) -> bool:
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.axis in (-1, 3)
+        and len(layer.input.shape) == 4
+        and layer.scale
+        and layer.center
+        and not (layer.renorm or layer.synchronized)
+    )
+
+
+def _normalize(
     layer: keras.layers.BatchNormalization,
     inputs: tf.Tensor,
     training: bool | None = None,
@@ -63,3 +72,15 @@ def _fused_call(
         for variable, value in zip((layer.moving_mean, layer.moving_variance), new, strict=True):
             variable.assign(variable * layer.momentum + value * (1 - layer.momentum))
     return outputs
+
+
+def _add(zeros: tf.Variable, inputs: list[tf.Tensor]) -> tf.Tensor:
+    """Adds two tensors, within the convolution's kernel where the first is a convolution's.
+
+    TensorFlow fuses a convolution with a sum behind it only if a bias comes between, and it drops
+    a bias that it knows to be zero; of a variable's value it knows nothing.
+    """
+    branch, shortcut = inputs
+    if not tf.executing_eagerly() and branch.op.type == "Conv2D":
+        branch = tf.nn.bias_add(branch, tf.stop_gradient(zeros))
+    return branch + shortcut

@@ -1,16 +1,17 @@
-"""The fused kernel against Keras's batch normalization, a layer at a time and in the network."""
+"""The fused kernels against Keras's own layers, a layer at a time and in the network."""
 
 import keras
 import numpy as np
 import pytest
 
 if keras.backend.backend() != "tensorflow":
-    pytest.skip("the fused kernel is TensorFlow's", allow_module_level=True)
+    pytest.skip("the fused kernels are TensorFlow's", allow_module_level=True)
 
 import tensorflow as tf
+from tensorflow.python.eager.context import context
 
 from pipeline.nn.conv import ResNet
-from pipeline.tensorflow_only import fuse_batch_normalization
+from pipeline.tensorflow_only import use_fused_kernels
 
 
 def normalization(fused: bool, **options) -> keras.Model:
@@ -22,7 +23,7 @@ def normalization(fused: bool, **options) -> keras.Model:
     layer.moving_mean.assign(rng.normal(0, 1, 7))
     layer.moving_variance.assign(rng.uniform(0.5, 2, 7))
     if fused:
-        fuse_batch_normalization(model)
+        use_fused_kernels(model)
         assert "call" in vars(layer), "the layer was not given the fused kernel"
     return model
 
@@ -72,7 +73,7 @@ def test_files_do_not_tell_the_difference(images, tmp_path):
     x = np.random.default_rng(3).normal(0, 50, (5, 8, 8, 3)).astype("float32")
     config, stock = model.get_config(), model.predict(x, verbose=0)
 
-    fuse_batch_normalization(model)
+    use_fused_kernels(model)
     assert model.get_config() == config
     for suffix in ("hdf5", "keras"):
         model.save(tmp_path / f"model.{suffix}")
@@ -83,9 +84,51 @@ def test_files_do_not_tell_the_difference(images, tmp_path):
     np.testing.assert_allclose(model(x), stock, atol=1e-5)
 
 
+@pytest.fixture
+def residual():
+    """A convolution's output and its input, added."""
+    inputs = keras.Input((6, 5, 4))
+    branch = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
+    return keras.Model(inputs, keras.layers.Add(name="add")([branch, inputs]))
+
+
+def test_a_sum_behind_a_convolution_is_the_same_and_has_the_same_gradients(residual, images):
+    x = tf.constant(images[..., :4])
+
+    def outputs_and_gradients(variables):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = residual(x)
+            loss = tf.reduce_sum(outputs**3)
+        return [outputs, *tape.gradient(loss, [x, *variables])]
+
+    variables = [v.value for v in residual.trainable_variables]
+    stock = tf.function(outputs_and_gradients)(variables)
+    use_fused_kernels(residual)
+    fused = tf.function(outputs_and_gradients)(variables)
+    for a, b in zip(stock, fused, strict=True):
+        np.testing.assert_allclose(a / np.abs(a).max(), b / np.abs(a).max(), atol=2e-6)
+
+
+def test_a_convolution_and_the_sum_behind_it_run_as_one_kernel(residual, images):
+    """Nothing but speed would tell if a version of TensorFlow did not fuse them any more."""
+    use_fused_kernels(residual)
+    context().enable_run_metadata()
+    tf.function(residual)(tf.constant(images[..., :4]))
+    graphs = context().export_run_metadata().function_graphs
+    context().disable_run_metadata()
+    operations = {node.op for node in graphs[-1].post_optimization_graph.node}
+    operations |= {
+        node.op
+        for function in graphs[-1].post_optimization_graph.library.function
+        for node in function.node_def
+    }
+    assert not operations & {"Conv2D", "AddV2"}, operations
+
+
 def test_half_precision_is_left_to_keras():
     model = keras.Sequential(
         [keras.Input((4, 4, 3)), keras.layers.BatchNormalization(dtype="mixed_bfloat16")]
     )
-    fuse_batch_normalization(model)
+    use_fused_kernels(model)
     assert "call" not in vars(model.layers[0])
