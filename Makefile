@@ -1,6 +1,7 @@
 # make demo       trains on the embedded digits: a curve and a report in output/demo, in a minute
 # make test       runs the tests
 # make test-slow  runs the long ones: kill storms, corruption storms, whole data sets
+# make bench      measures speed beside stock Keras, and JAX and PyTorch where they are installed
 # make lint       checks style
 # Both commands set everything up in .venv first; PYTHON names another interpreter than python3.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow bench lint clean
 
 demo: $(VENV)/installed
 	rm -rf output/demo
@@ -20,6 +21,9 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -3,29 +3,33 @@
   python -m benchmarks.data_path
   python -m benchmarks.data_path ../shared/data
 
-A minute on two cores. Everything runs in one process, the two ways in turn, and the medians are
-printed. A build ends when its file is on disk; batches are made by a single thread. Absolute
-figures depend on the machine and on what else it does: compare the ratios.
+Two minutes on two cores. Everything runs in one process, the two ways in turn. A build ends when
+its file is on disk; our batches are made by two threads. Absolute figures depend on the machine and
+on what else it does: compare the ratios.
 """
 
 import contextlib
 import io
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from config import cifar10_config, tiny_imagenet_config
+from benchmarks.table import Row, markdown
+from config import cifar10_config
+from config import tiny_imagenet_config as config
 from pipeline import script
 from pipeline.errors import UserError
 from pipeline.options import Parser, positive_int
 
 DEFAULT_FOLDERS = (Path("../datasets"), Path("../shared/data"))
 BATCH_SIZE = 64
-STEPS = 31  # batches a measurement, 1,984 images
+WORKERS = 2
+STEPS = 31  # batches of a measurement of the original's way
+OUR_STEPS = 10 * STEPS  # as long a time
+PEER = "the original's way"
 
 
 def main() -> None:
@@ -36,14 +40,39 @@ def main() -> None:
     add("--images", type=positive_int, default=10_000, metavar="N", help="in a build (10000)")
     add("--repeats", type=positive_int, default=5, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
-    folders = (Path(args.folder),) if args.folder else DEFAULT_FOLDERS
-    root = _find(folders, "tiny-imagenet-200")
-    cifar10 = _find(folders, "cifar10")
+    cifar10, tiny_imagenet = folders(args.folder)
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
 
     backend.start()
+
+    # report
+    print(markdown(rows(cifar10, tiny_imagenet, args.repeats, args.images)))
+
+
+def folders(parent: str | None) -> tuple[Path, Path]:
+    """Returns the folders of CIFAR-10 and of Tiny ImageNet, or of their samples.
+
+    Args:
+        parent: the folder they lie in; None looks in the usual places.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    parents = (Path(parent),) if parent else DEFAULT_FOLDERS
+    return _find(parents, "cifar10"), _find(parents, "tiny-imagenet-200")
+
+
+def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) -> list[Row]:
+    """Measures everything.
+
+    Args:
+        cifar10: the data set's folder.
+        tiny_imagenet: the data set's folder.
+        repeats: how often.
+        count: images in a build.
+    """
     import cv2
     import numpy as np
 
@@ -56,61 +85,62 @@ def main() -> None:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
     cv2.setNumThreads(1)
-    rows = []
-
-    def compare(work: str, count: int, *ways: Callable[[], None]) -> None:
-        rates = [count / seconds for seconds in _medians(args.repeats, *ways)]
-        rows.append((work, *rates, rates[1] / rates[0]))
+    measured = []
 
     # data
-    config = tiny_imagenet_config
-    label_names = read_label_names(root / config.WORDNET_IDS, root / config.WORD_LABELS)
+    label_names = read_label_names(
+        tiny_imagenet / config.WORDNET_IDS, tiny_imagenet / config.WORD_LABELS
+    )
     classes = len(label_names)
-    files, labels = list_train(root / config.TRAIN_IMAGES, label_names)
-    chosen = np.random.default_rng(0).permutation(len(files))[: args.images]
+    files, labels = list_train(tiny_imagenet / config.TRAIN_IMAGES, label_names)
+    chosen = np.random.default_rng(0).permutation(len(files))[:count]
     split = Split([files[index] for index in chosen], labels[chosen])
+    count = len(chosen)
     with tempfile.TemporaryDirectory() as folder:
         # Tiny ImageNet: JPEGs to HDF5
         old, new = Path(folder, "original.hdf5"), Path(folder, "ours.hdf5")
 
-        def build_old() -> None:
-            original.build(*split, old)
-            with open(old, "rb") as file:
-                os.fsync(file)
-
-        def build_new() -> None:
+        def build() -> int:
             with contextlib.redirect_stdout(io.StringIO()):
                 new.unlink(missing_ok=True)
                 write_split(split, new, config.IMAGE_SIZE, label_names)
+            return count
 
-        count = len(split.files)
-        compare("build, images/s", count, build_old, build_new)
-        sizes = [path.stat().st_size / count for path in (old, new)]
-        rows.append(("build, bytes an image", *sizes, sizes[0] / sizes[1]))
+        def build_as_the_original() -> int:
+            original.build(*split, old)
+            with open(old, "rb") as file:
+                os.fsync(file)
+            return count
+
+        rates = _rates(repeats, build, build_as_the_original)
+        measured.append(Row("building the HDF5 file, images/s", PEER, *rates, (">=", 4)))
+        sizes = ([path.stat().st_size / count] for path in (new, old))
+        measured.append(Row("its size, bytes an image", PEER, *sizes, ("<=", 0.2)))
 
         # Tiny ImageNet: HDF5 to batches
         colour = original.build(*split, old)
         preprocessors = [MeanPreprocessor(colour[::-1])]
         data = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
         augmenter = AffineAugmenter(**config.AUGMENTATION)
-        training = data.training_batches(BATCH_SIZE, preprocessors, augmenter)
-        evaluation = data.evaluation_batches(BATCH_SIZE, preprocessors)
-        steps = min(STEPS, training.steps_per_epoch)
+        training = data.training_batches(BATCH_SIZE, preprocessors, augmenter, workers=WORKERS)
+        evaluation = data.evaluation_batches(BATCH_SIZE, preprocessors, workers=WORKERS)
 
         def original_batches(augmentation: dict | None = None) -> Iterator:
             return original.hdf5_batches(old, colour, classes, BATCH_SIZE, augmentation)
 
-        compare(
-            "training batches, Tiny ImageNet, images/s",
-            steps * BATCH_SIZE,
-            lambda: _exhaust(islice(original_batches(config.AUGMENTATION), steps)),
-            lambda: _exhaust(training.batch(0, step) for step in range(steps)),
+        rates = _rates(
+            repeats,
+            lambda: _exhaust(training[step] for step in range(OUR_STEPS)),
+            lambda: _exhaust(islice(original_batches(config.AUGMENTATION), STEPS)),
         )
-        compare(
-            "evaluation batches, Tiny ImageNet, images/s",
-            steps * BATCH_SIZE,
-            lambda: _exhaust(islice(original_batches(), steps)),
-            lambda: _exhaust(evaluation[step] for step in range(steps)),
+        measured.append(Row("augmented batches, Tiny ImageNet, images/s", PEER, *rates, (">=", 40)))
+        rates = _rates(
+            repeats,
+            lambda: _exhaust(evaluation[step] for step in range(evaluation.num_batches)),
+            lambda: _exhaust(islice(original_batches(), STEPS)),
+        )
+        measured.append(
+            Row("evaluation batches, Tiny ImageNet, images/s", PEER, *rates, (">=", 15))
         )
 
     # CIFAR-10: arrays to batches
@@ -118,40 +148,35 @@ def main() -> None:
     images, labels = cifar.train_images, cifar.train_labels
     mean = MeanPreprocessor.of_images(images)
     augmentation = cifar10_config.AUGMENTATION["cifar10"]
-    augmenter = AffineAugmenter(**augmentation)
-    training = TrainingBatches(images, labels, BATCH_SIZE, [mean], augmenter)
-    steps = min(STEPS, training.steps_per_epoch)
-    centred = mean.preprocess(images)
-    compare(
-        "training batches, CIFAR-10, images/s",
-        steps * BATCH_SIZE,
-        lambda: _exhaust(
-            islice(original.array_batches(centred, labels, 10, BATCH_SIZE, augmentation), steps)
-        ),
-        lambda: _exhaust(training.batch(0, step) for step in range(steps)),
+    training = TrainingBatches(
+        images, labels, BATCH_SIZE, [mean], AffineAugmenter(**augmentation), workers=WORKERS
     )
+    centred = mean.preprocess(images)
+    theirs = original.array_batches(centred, labels, 10, BATCH_SIZE, augmentation)
+    rates = _rates(
+        repeats,
+        lambda: _exhaust(training[step] for step in range(OUR_STEPS)),
+        lambda: _exhaust(islice(theirs, STEPS)),
+    )
+    measured.append(Row("augmented batches, CIFAR-10, images/s", PEER, *rates, (">=", 40)))
+    return measured
 
-    # report
-    print("| work | original | here | times better |\n| --- | ---: | ---: | ---: |")
-    for work, original_figure, our_figure, ratio in rows:
-        print(f"| {work} | {original_figure:,.0f} | {our_figure:,.0f} | {ratio:.1f} |")
 
-
-def _medians(repeats: int, *ways: Callable[[], None]) -> list[float]:
-    """Returns the median seconds of each way, taken in turn after a run to warm up."""
-    seconds = [[] for _ in ways]
+def _rates(repeats: int, *ways: Callable[[], int]) -> list[list[float]]:
+    """Returns the images a second of each way, taken in turn after a run to warm up."""
+    rates = [[] for _ in ways]
     for repeat in range(repeats + 1):
-        for way, taken in zip(ways, seconds, strict=True):
+        for way, taken in zip(ways, rates, strict=True):
             start = time.perf_counter()
-            way()
+            count = way()
             if repeat:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
+                taken.append(count / (time.perf_counter() - start))
+    return rates
 
 
-def _exhaust(batches: Iterable) -> None:
-    for _ in batches:
-        pass
+def _exhaust(batches: Iterable) -> int:
+    """Returns the number of images in all batches."""
+    return sum(len(labels) for _, labels in batches)
 
 
 def _find(folders: Iterable[Path], name: str) -> Path:

@@ -104,14 +104,16 @@ def small_disk():
 def run_python():
     """Runs Python in the project's folder: `run_python("script.py", "--help")`.
 
-    The result has returncode, stdout and stderr; keywords are added to the environment.
+    The result has returncode, stdout and stderr; keywords are added to the environment, but for
+    `input`, the text on stdin.
     """
 
-    def run(*arguments, timeout=120, **environment):
+    def run(*arguments, timeout=120, input=None, **environment):
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=PROJECT,
             env=os.environ | environment,
+            input=input,
             capture_output=True,
             text=True,
             timeout=timeout,

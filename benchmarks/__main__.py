@@ -1,0 +1,253 @@
+"""Measure training, evaluation, start-up, memory and the data path beside what else one would use.
+
+  python -m benchmarks
+
+Twenty minutes on two cores. The contenders take turns, each in a process of its own: stock Keras
+on TensorFlow, and Keras on JAX, Keras on PyTorch and PyTorch itself where they are installed. The
+table has medians and the range of the ratios, one a turn; absolute figures depend on the machine
+and on what else it does.
+
+Tried, and left out because it did not pay (ResNet-56, batch 128, 2 cores):
+- XLA on the CPU: slower than none.
+- one inter-op thread, huge pages, TensorFlow's BFC allocator, malloc that never gives back: within
+  the noise.
+- 1x1 convolutions as matrix products: the same speed, forward and both gradients.
+- the L2 terms left out altogether: the same speed.
+- batch normalization folded into the kernels of the convolutions before it, to evaluate:
+  TensorFlow's graph optimizer fuses them anyway.
+What is left of the training step are oneDNN's convolutions and batch normalizations, at the
+memory's bandwidth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import data_path
+from benchmarks.contender import KERAS, OURS, PREDICT_BATCH_SIZE, PYTORCH, PYTORCH_COMPILE
+from benchmarks.table import Row, markdown
+from config import cifar10_config, tiny_imagenet_config
+from pipeline import script
+from pipeline.errors import UserError
+from pipeline.options import Parser, positive_int
+
+
+class Network(NamedTuple):
+    """What is trained, and the ratio to stock Keras that the training step is to reach."""
+
+    name: str
+    stages: Sequence[int]
+    filters: Sequence[int]
+    stem: str
+    size: int
+    classes: int
+    batch_size: int
+    goal: float
+
+    def arguments(self) -> list[str]:
+        """Returns the contender's options."""
+        options = {
+            "--stages": self.stages,
+            "--filters": self.filters,
+            "--stem": [self.stem],
+            "--size": [self.size],
+            "--classes": [self.classes],
+            "--batch-size": [self.batch_size],
+        }
+        return [str(x) for option, values in options.items() for x in (option, *values)]
+
+
+RESNET_56 = Network(
+    "ResNet-56",
+    cifar10_config.STAGES,
+    cifar10_config.FILTERS,
+    "cifar10",
+    32,
+    10,
+    cifar10_config.DECAY["batch_size"],
+    goal=2.0,
+)
+NETWORKS = (
+    RESNET_56,
+    RESNET_56._replace(name="16-16-32-64", filters=(16, 16, 32, 64), goal=2.1),
+    Network(
+        "Tiny ImageNet",
+        tiny_imagenet_config.STAGES,
+        tiny_imagenet_config.FILTERS,
+        "tiny_imagenet",
+        tiny_imagenet_config.IMAGE_SIZE,
+        tiny_imagenet_config.NUM_CLASSES,
+        tiny_imagenet_config.DECAY["batch_size"],
+        goal=1.5,
+    ),
+)
+
+STOCK = "Keras on TensorFlow"
+# Which packages each needs, its contender and its backend.
+CONTENDERS = {
+    "ours": ("tensorflow", OURS, "tensorflow"),
+    STOCK: ("tensorflow", KERAS, "tensorflow"),
+    "Keras on JAX": ("jax", KERAS, "jax"),
+    "Keras on PyTorch": ("torch", KERAS, "torch"),
+    "PyTorch, eager, channels last": ("torch", PYTORCH, "torch"),
+    "PyTorch, compiled, channels last": ("torch", PYTORCH_COMPILE, "torch"),
+}
+EAGER = "PyTorch, eager, channels last"
+
+
+class Contender:
+    """A process that has trained its first step and waits for work; it ends with the block."""
+
+    def __init__(self, name: str, network: Network, data: Path | None = None):
+        _, contender, backend = CONTENDERS[name]
+        command = [sys.executable, "-m", "benchmarks.contender", contender, *network.arguments()]
+        if data:
+            command += ["--data", str(data)]
+        self.name = name
+        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+            env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        self._answer()
+        self.first_step = time.perf_counter() - start
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.communicate()
+        self._complaints.close()
+
+    def do(self, work: str, steps: int) -> dict[str, float]:
+        """Returns the `seconds` of some steps and the `peak` memory so far."""
+        self._process.stdin.write(f"{work} {steps}\n")
+        self._process.stdin.flush()
+        return json.loads(self._answer())
+
+    def _answer(self) -> str:
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._complaints.seek(0)
+            last = (self._complaints.read().strip().splitlines() or ["without a word"])[-1]
+            raise UserError(f"benchmarks.contender, {self.name}, has ended: {last}")
+        return answer
+
+
+def main() -> None:
+    # options
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("folder", nargs="?", metavar="FOLDER", help="where cifar10 and tiny-imagenet-200 lie")
+    add("--repeats", type=positive_int, default=5, metavar="N", help="turns (default: %(default)s)")
+    add("--seconds", type=positive_int, default=5, metavar="S", help="a turn lasts (5)")
+    args = parser.parse_args()
+    cifar10, tiny_imagenet = data_path.folders(args.folder)
+    installed = [name for name, (need, *_) in CONTENDERS.items() if importlib.util.find_spec(need)]
+
+    rows = []
+    for network in NETWORKS:
+        names = installed if network is RESNET_56 else ["ours", STOCK]
+        print(f"training {network.name}", file=sys.stderr)
+        rows += _steps(args, network, "train", network.batch_size, names)
+    for network in NETWORKS:
+        names = [name for name in ("ours", STOCK, EAGER) if name in installed]
+        print(f"evaluating {network.name}", file=sys.stderr)
+        rows += _steps(args, network, "predict", PREDICT_BATCH_SIZE, names)
+    print("starting", file=sys.stderr)
+    rows.append(_start(args.repeats))
+    print("whole epochs and memory", file=sys.stderr)
+    rows += _epoch(args, cifar10)
+    print("the data path", file=sys.stderr)
+    rows += data_path.rows(cifar10, tiny_imagenet, args.repeats)
+
+    # report
+    print(markdown(rows))
+
+
+def _steps(
+    args: Namespace, network: Network, work: str, batch_size: int, names: Sequence[str]
+) -> list[Row]:
+    """Compares ours, the first of the names, with the others."""
+    rates = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        contenders = [stack.enter_context(Contender(name, network)) for name in names]
+        steps = [_steps_in(contender, work, args.seconds) for contender in contenders]
+        for _ in range(args.repeats):
+            for contender, count in zip(contenders, steps, strict=True):
+                seconds = contender.do(work, count)["seconds"]
+                rates[contender.name].append(count * batch_size / seconds)
+    title = {"train": "training step", "predict": "evaluation"}[work]
+    goals = {STOCK: network.goal} if work == "train" else {STOCK: 1.2, EAGER: 1.0}
+    return [
+        Row(
+            f"{title}, {network.name}, batch {batch_size}, images/s",
+            name,
+            rates["ours"],
+            rates[name],
+            (">=", goals.get(name, 1.25)),
+        )
+        for name in names[1:]
+    ]
+
+
+def _steps_in(contender: Contender, work: str, seconds: float) -> int:
+    contender.do(work, 1)  # compiles
+    contender.do(work, 1)
+    return max(2, round(seconds / contender.do(work, 1)["seconds"]))
+
+
+def _start(repeats: int) -> Row:
+    seconds = {"ours": [], STOCK: []}
+    for _ in range(repeats):
+        for name, taken in seconds.items():
+            with Contender(name, RESNET_56) as contender:
+                taken.append(contender.first_step)
+    work = "from the process's start to the end of its first training step, ResNet-56, s"
+    return Row(work, STOCK, *seconds.values(), ("<=", 0.7))
+
+
+def _epoch(args: Namespace, cifar10: Path) -> list[Row]:
+    with Contender("ours", RESNET_56, cifar10) as ours, Contender(STOCK, RESNET_56) as stock:
+        rates = {"epoch": [], "train": []}
+        steps = _steps_in(ours, "train", args.seconds)
+        ours.do("epoch", 1)
+        for _ in range(args.repeats):
+            for work, measured in rates.items():
+                seconds = ours.do(work, steps)["seconds"]
+                measured.append(steps * RESNET_56.batch_size / seconds)
+        gigabytes = [ours.do("epoch", 2)["peak"] / 1e9], [stock.do("train", 4)["peak"] / 1e9]
+    return [
+        Row(
+            "training on CIFAR-10 with data and augmentation, ResNet-56, images/s",
+            "our step on a resident batch",
+            *rates.values(),
+            (">=", 0.97),
+        ),
+        Row(
+            "most memory held, CIFAR-10's images included, ResNet-56, GB",
+            f"{STOCK}, a resident batch",
+            *gigabytes,
+            ("<=", round(1 + 0.3 / gigabytes[1][0], 2)),
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    script.run(main)

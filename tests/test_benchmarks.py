@@ -1,0 +1,114 @@
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import CONTENDERS, NETWORKS
+from benchmarks.table import Row, markdown
+from pipeline.nn.conv import ResNet
+
+TINY = ("--stages", 1, "--filters", 4, 8, "--size", 8, "--classes", 4, "--batch-size", 16)
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
+
+
+def test_a_row_tells_medians_the_range_of_the_ratios_and_whether_the_goal_is_reached():
+    faster = Row("a step, images/s", "Keras", [300, 200, 100], [100, 200, 200], (">=", 1.5))
+    sooner = Row("a start, s", "Keras", [1, 3], [2, 4], ("<=", 0.7))
+    assert markdown([faster, sooner]).splitlines()[2:] == [
+        "| a step, images/s | 200 | Keras | 200 | 1.00 | 0.50 - 3.00 | >= 1.5 | no |",
+        "| a start, s | 2 | Keras | 3 | 0.62 | 0.50 - 0.75 | <= 0.7 | yes |",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=needs_torch if need == "torch" else [])
+        for name, (need, *_) in CONTENDERS.items()
+    ],
+)
+def test_a_contender_trains_and_evaluates_as_it_is_told(name, run_python):
+    need, contender, backend = CONTENDERS[name]
+    if importlib.util.find_spec(need) is None:
+        pytest.skip(f"{need} is not installed")
+    done = run_python(
+        "-m",
+        "benchmarks.contender",
+        contender,
+        *TINY,
+        KERAS_BACKEND=backend,
+        input="train 2\npredict 1\n",
+    )
+    assert done.returncode == 0, done.stderr
+    ready, *answers = done.stdout.splitlines()
+    assert ready == "ready"
+    train, predict = map(json.loads, answers)
+    assert train["seconds"] > 0
+    assert predict["peak"] >= train["peak"] > 2**27
+
+
+def test_whole_epochs_are_ours(run_python, cifar10_sample):
+    network = ("--stages", 1, "--filters", 4, 8, "--batch-size", 16, "--data", cifar10_sample)
+    done = run_python("-m", "benchmarks.contender", "ours", *network, input="epoch 2\n")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[1])["seconds"] > 0
+
+
+@needs_torch
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_pytorchs_network_has_the_same_parameters(network):
+    from benchmarks.pytorch_resnet import PyTorchResNet
+
+    theirs = PyTorchResNet(network.classes, network.stages, network.filters, network.stem)
+    ours = ResNet.build(
+        network.size,
+        network.size,
+        3,
+        network.classes,
+        network.stages,
+        network.filters,
+        dataset=network.stem,
+    )
+    trainable = sum(np.prod(v.shape) for v in ours.trainable_variables)
+    assert sum(p.numel() for p in theirs.parameters()) == trainable
+
+
+@needs_torch
+@pytest.mark.parametrize("stem", ["cifar10", "tiny_imagenet"])
+def test_pytorchs_network_computes_the_same(stem):
+    import torch
+
+    from benchmarks.pytorch_resnet import PyTorchResNet
+
+    size = 8 if stem == "cifar10" else 16
+    ours = ResNet.build(size, size, 3, 4, (2,), (8, 16), dataset=stem)
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 1, (3, size, size, 3)).astype("float32")
+    ours(10 * images, training=True)  # moves the statistics
+    theirs = PyTorchResNet(4, (2,), (8, 16), stem).eval()
+    for name, part in theirs.parts.items():
+        weights = [torch.from_numpy(weight) for weight in ours.get_layer(name).get_weights()]
+        tensors = [part.weight, part.bias]
+        if name.endswith(("bn", "bn1", "bn2", "bn3")):
+            tensors += [part.running_mean, part.running_var]
+        for tensor, weight in zip(tensors, weights, strict=tensors[-1] is not None):
+            order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[weight.ndim]
+            tensor.data.copy_(weight.permute(order))
+    with torch.inference_mode():
+        logits = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(logits.softmax(1), ours(images), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_whole_table(cifar10_sample):
+    command = ["-m", "benchmarks", str(cifar10_sample.parent), "--repeats", "1", "--seconds", "1"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    rows = done.stdout.splitlines()[2:]
+    assert len(rows) >= 3 + 3 + 1 + 2 + 5
+    assert all(re.search(r"\| (yes|no) \|$", row) for row in rows)
