@@ -5,12 +5,13 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+from pipeline.preprocessing.cutmix import CutMix
+from pipeline.preprocessing.draw import Draw
 
 
 class Images(Protocol):
@@ -29,6 +30,13 @@ class Preprocessor(Protocol):
     def preprocess(self, image: np.ndarray) -> np.ndarray: ...
 
 
+@runtime_checkable
+class Augmenter(Protocol):
+    """Turns a batch of images at random into another, which may be the array that it was given."""
+
+    def augment(self, images: np.ndarray, rng: Draw) -> np.ndarray: ...
+
+
 class ImageBatches(keras.utils.PyDataset):
     """What training and evaluation batches share: images, preprocessing and making batches ahead.
 
@@ -42,6 +50,8 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: images a batch.
         preprocessors: applied in turn to every batch; the result is float32.
         workers: threads that make batches ahead.
+        one_hot: number of classes, where labels are to come as float32 (batch, classes) and not as
+            integers (batch,).
 
     Raises:
         ValueError: no images, or not one label an image, or a size below 1.
@@ -54,6 +64,7 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: int,
         preprocessors: Sequence[Preprocessor] = (),
         workers: int = 1,
+        one_hot: int | None = None,
     ):
         super().__init__()
         if len(images) != len(labels) or not len(images):
@@ -64,20 +75,15 @@ class ImageBatches(keras.utils.PyDataset):
         self.labels = np.asarray(labels, dtype=np.int32)
         self.batch_size = batch_size
         self.preprocessors = tuple(preprocessors)
+        self._targets = np.eye(one_hot, dtype=np.float32)[self.labels] if one_hot else self.labels
         self._ahead = _Lookahead(self._batch, workers)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns batch `index`: images (batch, height, width, channels) and labels (batch,)."""
+        """Returns batch `index`: images (batch, height, width, channels) and their labels."""
         return self._ahead[index]
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         raise NotImplementedError
-
-    def _gather(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images = self.images[indices]
-        for preprocessor in self.preprocessors:
-            images = preprocessor.preprocess(images)
-        return images.astype(np.float32, copy=False), self.labels[indices]
 
 
 class TrainingBatches(ImageBatches):
@@ -87,10 +93,12 @@ class TrainingBatches(ImageBatches):
     at most once an epoch; the last partial batch is dropped unless it is the only one.
 
     Args:
-        images, labels, batch_size, preprocessors, workers: as for `ImageBatches`.
+        images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
+        preprocessors: as for `ImageBatches`; augmenters may be among them.
         augmenter: applied to the preprocessed images.
         seed: of the permutations and the augmentation.
         start_epoch: epochs already trained; batch 0 is the first of the epoch after them.
+        mixer: applied to the batch in the end; its labels have to be one-hot.
     """
 
     def __init__(
@@ -98,14 +106,17 @@ class TrainingBatches(ImageBatches):
         images: Images,
         labels: np.ndarray,
         batch_size: int,
-        preprocessors: Sequence[Preprocessor] = (),
-        augmenter: AffineAugmenter | None = None,
+        preprocessors: Sequence[Preprocessor | Augmenter] = (),
+        augmenter: Augmenter | None = None,
         seed: int = 0,
         start_epoch: int = 0,
         workers: int = 1,
+        one_hot: int | None = None,
+        mixer: CutMix | None = None,
     ):
-        super().__init__(images, labels, batch_size, preprocessors, workers)
+        super().__init__(images, labels, batch_size, preprocessors, workers, one_hot)
         self.augmenter = augmenter
+        self.mixer = mixer
         self.seed = seed
         self.start_epoch = start_epoch
         self.steps_per_epoch = max(1, len(images) // batch_size)
@@ -118,10 +129,17 @@ class TrainingBatches(ImageBatches):
 
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Makes batch `index` of `epoch`, both from 0: a pure function of them and the seed."""
-        order = self._order(epoch)
-        images, labels = self._gather(order[index * self.batch_size :][: self.batch_size])
+        indices = self._order(epoch)[index * self.batch_size :][: self.batch_size]
+        rng = Draw(self.seed, epoch, index, indices)
+        images, labels = self.images[indices], self._targets[indices]
+        for step in self.preprocessors:
+            random = isinstance(step, Augmenter)
+            images = step.augment(images, rng) if random else step.preprocess(images)
+        images = images.astype(np.float32, copy=False)
         if self.augmenter is not None:
-            images = self.augmenter.augment(images, self._rng(epoch, index))
+            images = self.augmenter.augment(images, rng)
+        if self.mixer is not None:
+            images, labels = self.mixer.mix(images, labels, rng)
         return images, labels
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,12 +150,10 @@ class TrainingBatches(ImageBatches):
         # One tuple, replaced whole: threads in two epochs may compute it twice, never mix it.
         cached_epoch, order = self._permutation
         if cached_epoch != epoch:
-            order = self._rng(epoch).permutation(len(self.images))
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+            order = np.random.default_rng(sequence).permutation(len(self.images))
             self._permutation = (epoch, order)
         return order
-
-    def _rng(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 class EvaluationBatches(ImageBatches):
@@ -152,7 +168,11 @@ class EvaluationBatches(ImageBatches):
         start = index * self.batch_size
         if start >= len(self.images):
             return None
-        return self._gather(np.arange(start, min(start + self.batch_size, len(self.images))))
+        indices = np.arange(start, min(start + self.batch_size, len(self.images)))
+        images = self.images[indices]
+        for preprocessor in self.preprocessors:
+            images = preprocessor.preprocess(images)
+        return images.astype(np.float32, copy=False), self._targets[indices]
 
 
 class _Lookahead:

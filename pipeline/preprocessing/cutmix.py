@@ -1,0 +1,48 @@
+"""Images with a rectangle of another, and labels to match."""
+
+import numpy as np
+
+from pipeline.preprocessing.draw import Draw
+
+
+class CutMix:
+    """Pastes into every image of a batch the same rectangle of another one (arXiv:1905.04899).
+
+    As in the paper the rectangle has the image's proportions and an area of 1 - lambda, lambda
+    from Beta(alpha, alpha); its centre may be any pixel, so that a part may lie outside. Labels are
+    mixed by the area that was pasted.
+
+    Args:
+        probability: that a batch is mixed.
+        alpha: of the Beta distribution; 1 makes the area uniform.
+        until: first epoch, from 0, in which nothing is mixed any more; none by default.
+    """
+
+    def __init__(self, probability: float, alpha: float = 1.0, until: int | None = None):
+        self.probability, self.alpha, self.until = probability, alpha, until
+
+    def mix(
+        self, images: np.ndarray, labels: np.ndarray, rng: Draw
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mixes a batch, the images in place.
+
+        Args:
+            images: (batch, height, width, channels).
+            labels: float32 (batch, classes), one-hot.
+            rng: the batch's, where everything is drawn from.
+
+        Returns:
+            Images and labels, each of the shape and type it had.
+        """
+        resting = self.until is not None and rng.epoch >= self.until
+        if resting or rng.random() >= self.probability:
+            return images, labels
+        size = np.array(images.shape[1:3])
+        part = np.rint(size * np.sqrt(1 - rng.beta(self.alpha, self.alpha))).astype(int)
+        corner = rng.integers(size) - part // 2
+        (top, left), (bottom, right) = np.maximum(corner, 0), np.minimum(corner + part, size)
+        others = rng.permutation(len(images))
+        # The right side is a copy, made before anything is pasted.
+        images[:, top:bottom, left:right] = images[others, top:bottom, left:right]
+        pasted = np.float32((bottom - top) * (right - left) / size.prod())
+        return images, labels * (1 - pasted) + labels[others] * pasted

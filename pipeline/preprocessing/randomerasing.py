@@ -1,0 +1,45 @@
+"""Random rectangles erased from images."""
+
+import numpy as np
+
+from pipeline.preprocessing.draw import Draw
+from pipeline.preprocessing.rectangles import draw_rectangles
+
+
+class RandomErasing:
+    """Sets a rectangle of some images to 0, the mean of centred images (arXiv:1708.04896).
+
+    Args:
+        probability: that an image has a rectangle erased.
+        until: first epoch, from 0, in which nothing is erased any more; none by default.
+        scale: least and largest area of a rectangle, as fractions of the image's.
+        ratio: least and largest width divided by height.
+    """
+
+    def __init__(
+        self,
+        probability: float,
+        until: int | None = None,
+        scale: tuple[float, float] = (0.02, 0.33),
+        ratio: tuple[float, float] = (0.3, 3.3),
+    ):
+        self.probability, self.until = probability, until
+        self.scale, self.ratio = scale, ratio
+
+    def augment(self, images: np.ndarray, rng: Draw) -> np.ndarray:
+        """Erases from a batch (batch, height, width, channels), in place.
+
+        Args:
+            images: centred.
+            rng: the batch's, where rectangles are drawn from.
+
+        Returns:
+            `images`.
+        """
+        if self.until is not None and rng.epoch >= self.until:
+            return images
+        chosen = np.flatnonzero(rng.random(len(images)) < self.probability)
+        rectangles = draw_rectangles(len(chosen), *images.shape[1:3], self.scale, self.ratio, rng)
+        for index, (top, left, bottom, right) in zip(chosen, rectangles, strict=True):
+            images[index, top:bottom, left:right] = 0
+        return images

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from pipeline.preprocessing.randomresizedcrop import RandomResizedCrop
+from pipeline.preprocessing.rectangles import draw_rectangles
+
+
+def test_the_rectangle_fills_the_whole_image():
+    """Of an image that shows its own coordinates: the result shows the rectangle's."""
+    rows, columns = np.mgrid[:64, :64] * 2.0
+    image = np.stack([rows, columns, rows], axis=-1).astype(np.float32)
+    images = np.repeat(image[None], 100, axis=0)
+    cropped = RandomResizedCrop(0.35).augment(images, np.random.default_rng(0))
+    settings = (0.35, 1.0), (3 / 4, 4 / 3)
+    drawn = draw_rectangles(100, 64, 64, *settings, np.random.default_rng(0))
+    assert cropped.shape == images.shape
+    for result, (top, left, bottom, right) in zip(cropped, drawn, strict=True):
+        assert result[0, :, 0] / 2 == pytest.approx(top, abs=0.51)
+        assert result[-1, :, 0] / 2 == pytest.approx(bottom - 1, abs=0.51)
+        assert result[:, 0, 1] / 2 == pytest.approx(left, abs=0.51)
+        assert result[:, -1, 1] / 2 == pytest.approx(right - 1, abs=0.51)
+        assert (np.diff(result[:, 0, 0]) >= 0).all()
+
+
+def test_without_room_for_a_smaller_one_nothing_changes():
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    cropped = RandomResizedCrop(1.0, (1.0, 1.0)).augment(images, np.random.default_rng(0))
+    np.testing.assert_array_equal(cropped, images)
