@@ -3,6 +3,7 @@
   python resnet_cifar10_decay.py --model output/resnet_cifar10.hdf5 --output output
 
 SGD with momentum 0.9 and linear decay. The original reached 93.79% after 150 epochs.
+--recipe modern trains the same network with what has been found out since.
 """
 
 from pathlib import Path
@@ -15,7 +16,12 @@ from pipeline.options import parse_training, training_parser
 def main() -> None:
     # options
     parser = training_parser(
-        __doc__, config.DATASETS, config.DECAY, config.OUTPUT, config.DECAY_CHECKPOINTS
+        __doc__,
+        config.DATASETS,
+        config.DECAY,
+        config.OUTPUT,
+        config.DECAY_CHECKPOINTS,
+        config.RECIPES,
     )
     parser.add_argument("-m", "--model", metavar="FILE", help="where the final model goes")
     args, checkpoint = parse_training(parser)
@@ -24,14 +30,13 @@ def main() -> None:
     from pipeline import backend
 
     backend.start(args.precision, args.seed)
-    import keras
 
     from pipeline import training
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
-    from pipeline.io.datasets import read_dataset
+    from pipeline.io.datasets import hold_out, read_dataset
     from pipeline.io.modelfile import save_model
     from pipeline.nn.conv import ResNet
-    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+    from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
     from pipeline.schedule import polynomial_decay
@@ -40,20 +45,27 @@ def main() -> None:
     run = Run(parser.prog, args, checkpoint, model_path)
 
     # data
+    recipe = config.RECIPES[args.recipe]
+    if not config.AUGMENTATION[args.dataset].get("flip"):
+        recipe = recipe.unmirrored()
     data = read_dataset(args.dataset, args.data)
-    preprocessors = [MeanPreprocessor.of_images(data.train_images)]
+    if recipe.holdout:
+        data = hold_out(data, recipe.holdout)
+    mean = MeanPreprocessor.of_images(data.train_images)
+    classes = len(data.label_names)
+    one_hot = classes if recipe.one_hot else None
     train_batches = TrainingBatches(
         data.train_images,
         data.train_labels,
         args.batch_size,
-        preprocessors,
-        augmenter=AffineAugmenter(**config.AUGMENTATION[args.dataset]),
+        **augmentation(recipe, mean, len(data.train_images), args.epochs, args.seed),
         seed=args.seed,
         start_epoch=run.start_epoch,
         workers=args.workers,
+        one_hot=one_hot,
     )
     test_batches = EvaluationBatches(
-        data.test_images, data.test_labels, args.batch_size, preprocessors, args.workers
+        data.test_images, data.test_labels, args.batch_size, [mean], args.workers, one_hot
     )
 
     # model
@@ -62,20 +74,20 @@ def main() -> None:
         width,
         height,
         depth,
-        len(data.label_names),
+        classes,
         args.stages,
         args.filters,
-        reg=config.REG,
-        module_reg=config.MODULE_REG,
+        reg=recipe.reg,
+        module_reg=recipe.module_reg,
+        zero_init=recipe.zero_init,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(args.learning_rate, momentum=config.MOMENTUM),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+    training.compile_model(
+        model, recipe, args.learning_rate, args.epochs, train_batches.steps_per_epoch
     )
 
     # train
-    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER)
+    by_epoch = recipe.warmup_epochs is None
+    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER) if by_epoch else None
     training.train(model, train_batches, test_batches, run, decay, watched=False)
 
     # report

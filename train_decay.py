@@ -3,6 +3,7 @@
   python train_decay.py --model output/resnet_tinyimagenet_decay.hdf5
 
 SGD with Nesterov momentum 0.9 and linear decay. The original reached 57.93% rank-1 after 75 epochs.
+--recipe modern and modern_cutmix train the same network with what has been found out since.
 """
 
 from pathlib import Path
@@ -14,7 +15,9 @@ from pipeline.options import parse_training, training_parser
 
 def main() -> None:
     # options
-    parser = training_parser(__doc__, (), config.DECAY, config.OUTPUT, config.DECAY_CHECKPOINTS)
+    parser = training_parser(
+        __doc__, (), config.DECAY, config.OUTPUT, config.DECAY_CHECKPOINTS, config.RECIPES
+    )
     parser.add_argument("-m", "--model", metavar="FILE", help="where the final model goes")
     parser.add_argument("--hdf5", metavar="FOLDER", help="the built files (default: %(default)s)")
     args, checkpoint = parse_training(parser)
@@ -23,13 +26,12 @@ def main() -> None:
     from pipeline import backend
 
     backend.start(args.precision, args.seed)
-    import keras
 
     from pipeline import training
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.io.modelfile import save_model
     from pipeline.nn.conv import ResNet
-    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+    from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
     from pipeline.schedule import polynomial_decay
@@ -38,19 +40,21 @@ def main() -> None:
     run = Run(parser.prog, args, checkpoint, model_path, name="resnet_tinyimagenet_decay")
 
     # data
+    recipe = config.RECIPES[args.recipe]
     hdf5 = Path(args.hdf5)
     train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
-    preprocessors = [MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)]
+    mean = MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)
+    one_hot = config.NUM_CLASSES if recipe.one_hot else None
     train_batches = train.training_batches(
         args.batch_size,
-        preprocessors,
-        augmenter=AffineAugmenter(**config.AUGMENTATION),
+        **augmentation(recipe, mean, len(train.images), args.epochs, args.seed),
         seed=args.seed,
         start_epoch=run.start_epoch,
         workers=args.workers,
+        one_hot=one_hot,
     )
-    val_batches = val.evaluation_batches(args.batch_size, preprocessors, args.workers)
+    val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers, one_hot)
 
     # model
     model = ResNet.build(
@@ -60,20 +64,18 @@ def main() -> None:
         config.NUM_CLASSES,
         args.stages,
         args.filters,
-        reg=config.REG,
+        reg=recipe.reg,
         dataset="tiny_imagenet",
-        module_reg=config.MODULE_REG,
+        module_reg=recipe.module_reg,
+        zero_init=recipe.zero_init,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(
-            args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
-        ),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+    training.compile_model(
+        model, recipe, args.learning_rate, args.epochs, train_batches.steps_per_epoch
     )
 
     # train
-    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER)
+    by_epoch = recipe.warmup_epochs is None
+    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER) if by_epoch else None
     training.train(model, train_batches, val_batches, run, decay, watched=False)
 
     # report

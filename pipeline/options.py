@@ -9,7 +9,7 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,14 +17,15 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.io.modelfile import Checkpoint
+    from pipeline.recipe import Recipe
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # What makes a run the run it is, beside the options that a script has defaults of its own for; a
 # checkpoint brings these options back.
 SHARED_RUN_OPTIONS = ("dataset", "data", "every", "seed", "precision")
-# Of a run's options, what the weights in a checkpoint depend on.
-NETWORK_OPTIONS = ("dataset", "stages", "filters", "model")
+# Of a run's options, what the weights in a checkpoint and the optimizer's variables depend on.
+NETWORK_OPTIONS = ("dataset", "stages", "filters", "model", "recipe")
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +49,7 @@ def training_parser(
     defaults: dict,
     output: str,
     checkpoints: str,
+    recipes: Mapping[str, Recipe] | None = None,
 ) -> Parser:
     """Makes the parser of a training script with the options that all of them share.
 
@@ -56,10 +58,11 @@ def training_parser(
         datasets: choices of --dataset, the default first; none where the script has but one.
         defaults: values of epochs, batch_size and learning_rate, of stages and filters where the
             network has them to choose, and of options that the script adds itself and that a
-            checkpoint is to bring back.
+            checkpoint is to bring back. With recipes, recipe instead of the first three.
         output: default folder of the results.
         checkpoints: default folder of the checkpoints, below the results' folder; `{option}`
             stands for an option's value.
+        recipes: choices of --recipe, which supplies the defaults of the first three.
     """
     parser = Parser(description)
     add = parser.add_argument
@@ -72,6 +75,10 @@ def training_parser(
     add("--epochs", type=positive_int, metavar="N", help="epoch to reach (default: %(default)s)")
     add("--batch-size", type=positive_int, metavar="N", help="default: %(default)s")
     add("--learning-rate", type=_positive_float, metavar="LR", help="default: %(default)s")
+    if recipes:
+        shown = "brings defaults of its own for these three (default, and shown: %(default)s)"
+        add("--recipe", choices=tuple(recipes), help=shown)
+        defaults = {**_recipe_defaults(recipes[defaults["recipe"]]), **defaults}
     if "stages" in defaults:
         add_network_options(parser, defaults)
     add("--every", type=positive_int, default=5, metavar="N", help="keep every Nth checkpoint (5)")
@@ -82,7 +89,10 @@ def training_parser(
         name for name in SHARED_RUN_OPTIONS if datasets or name not in ("dataset", "data")
     ]
     parser.set_defaults(
-        **defaults, default_checkpoints=checkpoints, run_options=(*run_options, *defaults)
+        **defaults,
+        default_checkpoints=checkpoints,
+        run_options=(*run_options, *defaults),
+        recipes=recipes,
     )
     return parser
 
@@ -238,11 +248,18 @@ def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
 
 def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
+    if args.recipes:
+        parser.set_defaults(**_recipe_defaults(args.recipes[args.recipe]))
+        args = parser.parse_args(argv)
     if "stages" in args:
         args.stages, args.filters = list(args.stages), list(args.filters)
     default_checkpoints = args.default_checkpoints.format_map(vars(args))
     args.checkpoints = args.checkpoints or str(Path(args.output) / default_checkpoints)
     return args
+
+
+def _recipe_defaults(recipe: Recipe) -> dict:
+    return {name: getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
 
 
 def _as_arguments(checkpoint: Checkpoint, names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """One training run: where its files lie, what it may write, and the record of its options."""
 
 import argparse
+import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -111,9 +112,11 @@ class Run:
             images_per_second: speed of the training by epoch, once it has ended.
         """
         backend = keras.backend.backend()
+        recipes = self.args.recipes
         record = {
             "command": options.command_again(sys.argv),
             "options": self.options,
+            "recipe": dataclasses.asdict(recipes[self.args.recipe]) if recipes else None,
             "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
             "start_epoch": self.start_epoch,
             "parameters": model.count_params(),

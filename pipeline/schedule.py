@@ -1,6 +1,8 @@
-"""Learning rates by epoch, as `keras.callbacks.LearningRateScheduler` takes them."""
+"""Learning rates: by epoch, as `keras.callbacks.LearningRateScheduler` takes them, or by step."""
 
 from collections.abc import Callable
+
+import keras
 
 Schedule = Callable[[int, float], float]
 
@@ -26,3 +28,26 @@ def polynomial_decay(initial: float, epochs: int, power: float = 1.0) -> Schedul
 def constant(epoch: int, learning_rate: float) -> float:
     """Keeps the optimizer's learning rate; whoever watches the training changes it on resume."""
     return learning_rate
+
+
+def warmup_cosine(
+    highest: float, steps: int, warmup_steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Lets the learning rate rise from zero linearly, then fall along a cosine, step by step.
+
+    Args:
+        highest: learning rate at the end of the warm-up.
+        steps: length of the run; in its last step the rate is exactly zero.
+        warmup_steps: length of the warm-up, which takes no more than half of a short run.
+
+    Returns:
+        A schedule for the optimizer.
+    """
+    last = steps - 1
+    warmup_steps = min(warmup_steps, last // 2)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        decay_steps=max(1, last - warmup_steps),
+        warmup_target=highest,
+        warmup_steps=warmup_steps,
+    )

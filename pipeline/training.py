@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.metrics import classification_report
 
 from pipeline import backend, options
+from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.callbacks.stoponsignal import StopOnSignal
@@ -16,8 +17,41 @@ from pipeline.errors import Diverged, Interrupted, UserError
 from pipeline.io.atomic import write_atomically
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.checkpoints import checkpoint_path
+from pipeline.recipe import Recipe
 from pipeline.run import Run
-from pipeline.schedule import Schedule
+from pipeline.schedule import Schedule, warmup_cosine
+
+
+def compile_model(
+    model: keras.Model, recipe: Recipe, learning_rate: float, epochs: int, steps_per_epoch: int
+) -> None:
+    """Compiles a model for training by a recipe.
+
+    Args:
+        model: a classifier that gives probabilities.
+        recipe: for optimizer and loss.
+        learning_rate: the highest of the run.
+        epochs: length of the run.
+        steps_per_epoch: batches an epoch.
+    """
+    rate = learning_rate
+    if recipe.warmup_epochs is not None:
+        warmup_steps = recipe.warmup_epochs * steps_per_epoch
+        rate = warmup_cosine(learning_rate, epochs * steps_per_epoch, warmup_steps)
+    loss = "sparse_categorical_crossentropy"
+    if recipe.one_hot:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            use_ema=recipe.ema > 0,
+            ema_momentum=recipe.ema,
+        ),
+        loss=loss,
+        metrics=["accuracy"],
+    )
 
 
 def train(
@@ -25,7 +59,7 @@ def train(
     train_batches: TrainingBatches,
     test_batches: EvaluationBatches,
     run: Run,
-    schedule: Schedule,
+    schedule: Schedule | None,
     watched: bool,
 ) -> None:
     """Trains from the run's start epoch to its last, with a checkpoint and a plot every epoch.
@@ -35,7 +69,7 @@ def train(
         train_batches: start at the run's start epoch.
         test_batches: for the validation after every epoch.
         run: options and files.
-        schedule: learning rate by epoch.
+        schedule: learning rate by epoch; None where the optimizer has one by step.
         watched: whether a person sets the learning rate; the command printed on Ctrl+C then
             offers it.
 
@@ -46,7 +80,12 @@ def train(
     if run.checkpoint:
         learning_rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
         run.checkpoint.restore(model)
-        model.optimizer.learning_rate = learning_rate  # the options decide, and they know the saved
+        if schedule:  # the options decide, and they know the saved
+            model.optimizer.learning_rate = learning_rate
+        elif run.args.batch_size != run.checkpoint.options["batch_size"]:
+            # The optimizer's schedule counts steps, of which an epoch now has another number.
+            steps = run.start_epoch * train_batches.steps_per_epoch
+            model.optimizer.iterations.assign(steps)
     backend.accelerate(model)
     checkpoint = EpochCheckpoint(
         run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
@@ -57,9 +96,10 @@ def train(
     run.record(model)
 
     stop = StopOnSignal()
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     callbacks = [
         stop,
-        keras.callbacks.LearningRateScheduler(schedule),
+        *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
         Throughput(train_batches.batch_size),
         DivergenceGuard(),
         # A kill may come between any two of these. First go the checkpoints of a branch that is
@@ -68,6 +108,7 @@ def train(
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: checkpoint.put_later_aside()),
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
         checkpoint,
+        *([AveragedWeights(restored=run.checkpoint is not None)] if optimizer.use_ema else []),
     ]
     try:
         with stop:

@@ -130,6 +130,38 @@ def test_images_are_preprocessed_in_turn_then_augmented_and_come_as_float32():
     assert training().batch(0, 0)[0].dtype == np.float32
 
 
+def test_augmenters_take_their_turn_among_the_preprocessors():
+    class Noted:
+        def augment(self, images, rng):
+            return images + np.uint8(100 * rng.epoch) + rng.indices[:, None, None, None]
+
+    class Doubled:
+        def preprocess(self, image):
+            return 2 * image
+
+    batches = training(preprocessors=[Doubled(), Noted(), Doubled()])
+    images, labels = batches.batch(1, 0)
+    assert images[:, 0, 0, 0].tolist() == (2 * (2 * labels + 100 + labels)).tolist()
+
+
+@pytest.mark.parametrize("kind", [TrainingBatches, EvaluationBatches])
+def test_labels_come_one_hot_where_they_are_asked_for(kind):
+    images, labels = kind(*numbered(4), batch_size=4, one_hot=5)[0]
+    assert labels.dtype == np.float32
+    assert labels.tolist() == np.eye(5)[images[:, 0, 0, 0].astype(int)].tolist()
+
+
+def test_a_mixer_has_the_last_word():
+    class Mixer:
+        def mix(self, images, labels, rng):
+            assert (images.dtype, labels.shape) == (np.float32, (3, 10))
+            return images + 1, labels / 2
+
+    images, labels = training(one_hot=10, mixer=Mixer()).batch(0, 0)
+    assert (labels.argmax(axis=1) + 1).tolist() == images[:, 0, 0, 0].tolist()
+    assert labels.max() == 0.5
+
+
 # evaluation
 
 

@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.errors import UserError
-from pipeline.io.datasets import read_dataset
+from pipeline.io.datasets import hold_out, read_dataset
 from pipeline.io.digits import read_digits
 
 
@@ -57,3 +57,20 @@ def test_a_data_set_is_read_by_its_name(digits):
         read_dataset("digits", "somewhere")
     with pytest.raises(ValueError, match="not 'mnist'"):
         read_dataset("mnist")
+
+
+def test_images_held_out_are_the_last_training_images_of_every_class(digits):
+    held = hold_out(digits, 100)
+    assert np.bincount(held.test_labels).tolist() == [10] * 10
+    assert len(held.train_labels) == len(digits.train_labels) - 100
+    for label in range(10):
+        images = digits.train_images[digits.train_labels == label]
+        kept = held.train_images[held.train_labels == label]
+        out = held.test_images[held.test_labels == label]
+        np.testing.assert_array_equal(np.concatenate([kept, out]), images)
+
+
+@pytest.mark.parametrize("count", [5, 101, 1_400])
+def test_as_many_cannot_be_held_out(digits, count):
+    with pytest.raises(ValueError, match=f"{count} images cannot be held out"):
+        hold_out(digits, count)

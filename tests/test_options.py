@@ -1,5 +1,6 @@
 import re
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pipeline import options
 from pipeline.errors import UserError
 from pipeline.options import add_checkpoint_options, parse_training, training_parser
+from pipeline.recipe import Recipe
 
 PROJECT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in PROJECT.glob("*.py"))
@@ -227,6 +229,75 @@ def test_options_unknown_to_a_checkpoint_have_their_defaults(tmp_path, write_che
     saved = {name: value for name, value in SAVED.items() if name != "every"}
     path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=saved | {"dropped": 3})
     assert parsed("--model", str(path))[0].every == 5
+
+
+# recipes
+
+FAITHFUL = Recipe(150, 128, 0.1, reg=5e-4, module_reg=1e-4, momentum=0.9)
+MODERN = replace(FAITHFUL, epochs=200, batch_size=256, learning_rate=0.2, cutout=12)
+# A copy with one line changed is a choice.
+RECIPES = {
+    "faithful": FAITHFUL,
+    "modern": MODERN,
+    "modern_without_cutout": replace(MODERN, cutout=0),
+}
+
+
+def decaying(*argv):
+    defaults = {"recipe": "faithful", "stages": (9,), "filters": (4, 8)}
+    parser = training_parser("", (), defaults, "output", "checkpoints", RECIPES)
+    parser.prog = "decay.py"
+    return parse_training(parser, argv)
+
+
+def of_recipe(args):
+    return args.epochs, args.batch_size, args.learning_rate
+
+
+def test_a_recipe_brings_its_defaults_and_the_command_line_decides_over_them():
+    assert of_recipe(decaying()[0]) == (150, 128, 0.1)
+    for name in ("modern", "modern_without_cutout"):
+        args, _ = decaying("--recipe", name)
+        assert of_recipe(args) == (200, 256, 0.2)
+        assert args.recipes[args.recipe] is RECIPES[name]
+    args, _ = decaying("--epochs", "3", "--recipe", "modern", "--learning-rate", "0.1")
+    assert of_recipe(args) == (3, 256, 0.1)
+
+
+@pytest.mark.parametrize("script", ["resnet_cifar10_decay.py", "train_decay.py"])
+def test_an_unknown_recipe_takes_one_line(run_python, script):
+    result = run_python(script, "--recipe", "old")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: argument --recipe: invalid choice: 'old' (choose from")
+    assert "'faithful', 'modern'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def of_modern(tmp_path, write_checkpoint):
+    """Options that go on from the checkpoint of a modern run of 10 epochs."""
+    args, _ = decaying("--recipe", "modern", "--epochs", "10")
+    write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=options.run_options(args, "decay.py"))
+    return ["--resume", "--checkpoints", str(tmp_path)]
+
+
+def test_a_checkpoint_brings_its_recipe_back(of_modern):
+    for again in ([], ["--recipe", "modern"]):
+        args, checkpoint = decaying(*of_modern, *again)
+        assert checkpoint.epoch == 3
+        assert (args.recipe, *of_recipe(args)) == ("modern", 10, 256, 0.2)
+
+
+def test_a_checkpoint_does_not_go_on_with_another_recipe(of_modern):
+    with pytest.raises(UserError, match=r"was trained with --recipe modern, .* asks for faithful"):
+        decaying(*of_modern, "--recipe", "faithful")
+
+
+def test_a_checkpoint_from_before_there_were_recipes_is_the_first_ones(tmp_path, write_checkpoint):
+    saved = {"script": "decay.py", "epochs": 75, "batch_size": 64, "learning_rate": 0.1}
+    write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=saved)
+    args, _ = decaying("--resume", "--checkpoints", str(tmp_path))
+    assert (args.recipe, *of_recipe(args)) == ("faithful", 75, 64, 0.1)
 
 
 # the command to go on

@@ -263,3 +263,30 @@ def test_a_network_that_cannot_be_is_refused(settings, message):
 def test_a_module_whose_sum_does_not_fit_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         module(**settings)
+
+
+# initial values
+
+
+def test_with_zero_init_every_module_starts_as_its_shortcut():
+    model = ResNet.build(32, 32, 3, 10, (2, 2, 2), (16, 16, 32, 64), zero_init=True)
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    adds = [layer for layer in model.layers if isinstance(layer, layers.Add)]
+    assert len(adds) == 6
+    for add in adds:
+        branch, shortcut = add.input
+        outputs = keras.Model(model.input, [branch, shortcut, add.output])
+        branch, shortcut, output = outputs.predict(images, verbose=0)
+        assert not branch.any()
+        assert shortcut.any()
+        np.testing.assert_array_equal(output, shortcut)
+
+
+def test_zero_init_concerns_no_other_kernels_and_no_parameter_count():
+    model = ResNet.build(32, 32, 3, 10, *RESNET_56, zero_init=True)
+    assert model.count_params() == 886_102
+    kernels = {variable.path: variable.numpy() for variable in model.weights}
+    kernels = {path: kernel for path, kernel in kernels.items() if path.endswith("/kernel")}
+    zero = {path for path, kernel in kernels.items() if not kernel.any()}
+    assert len(zero) == 27
+    assert zero == {path for path in kernels if path.endswith("_conv3/kernel")}

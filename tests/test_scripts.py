@@ -78,6 +78,37 @@ def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
     assert keras.models.load_model(pieces / "resnet_cifar10.hdf5").count_params() > 0
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path):
+    pytest.importorskip(backend)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    script, last = "resnet_cifar10_decay.py", Path("checkpoints_decay", "epoch_3.hdf5")
+    options = [*data, *TINY, "--recipe", "modern", "--epochs", 3]
+    printed = run(script, *options, "-o", whole, backend=backend)
+    interrupt(start(script, *options, "-o", pieces, backend=backend), 2, signal.SIGKILL)
+    run(script, "-o", pieces, "--resume", backend=backend)
+    for file in (last, "resnet_cifar10.hdf5", "resnet_cifar10_decay.json"):
+        assert (pieces / file).read_bytes() == (whole / file).read_bytes()
+
+    history = read_checkpoint(whole / last).history
+    # 15 steps an epoch: 22 of warm-up, half of the run, then a cosine to zero.
+    assert history["learning_rate"][:2] == pytest.approx([0.2 * 15 / 22, 0.14154], abs=1e-5)
+    assert history["learning_rate"][2] == 0
+    accuracy = re.search(r"accuracy +(\d\.\d{4}) +1000", printed)[1]
+    assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
+    recipe = json.loads((whole / "resnet_cifar10_decay_options.json").read_text())["recipe"]
+    assert (recipe["ema"], recipe["cutout"]) == (0.999, 12)
+    assert keras.models.load_model(whole / "resnet_cifar10.hdf5").count_params() > 0
+
+
+def test_another_batch_size_on_resume_keeps_the_schedules_place(data, tmp_path):
+    options = [*data, *TINY, "--recipe", "modern", "--epochs", 3, "-o", tmp_path]
+    interrupt(start("resnet_cifar10_decay.py", *options), 2, signal.SIGKILL)
+    run("resnet_cifar10_decay.py", "-o", tmp_path, "--resume", "--batch-size", 256)
+    rates = json.loads((tmp_path / "resnet_cifar10_decay.json").read_text())["learning_rate"]
+    assert rates == pytest.approx([0.2 * 15 / 22, 0.1309, 0], abs=1e-4)
+
+
 def test_a_run_leaves_history_curve_report_and_options(straight):
     history = json.loads((straight / "resnet_cifar10.json").read_text())
     measures = ["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]

@@ -74,6 +74,18 @@ def test_rank_accuracy_evaluates_checkpoints_and_the_validation_split(hdf5, watc
     assert accuracy == pytest.approx(read_checkpoint(watched).history["val_accuracy"][-1], abs=1e-4)
 
 
+def test_the_modern_recipe_trains_and_its_checkpoint_is_what_was_evaluated(hdf5, tmp_path):
+    options = ["--hdf5", hdf5, *NETWORK, "--recipe", "modern_cutmix", "--epochs", 2, "-o", tmp_path]
+    run("train_decay.py", *options)
+    checkpoint = tmp_path / "checkpoints_tinyimagenet_decay" / "epoch_2.hdf5"
+    options = ["--hdf5", hdf5, *NETWORK[:-2], "--split", "val", "--model"]
+    expected = read_checkpoint(checkpoint).history["val_accuracy"][-1]
+    for path in (checkpoint, tmp_path / "resnet_tinyimagenet_decay.hdf5"):
+        printed = run("rank_accuracy.py", *options, path)
+        accuracy = float(re.search(r"rank-1: (\S+)%", printed)[1]) / 100
+        assert accuracy == pytest.approx(expected, abs=1e-4)
+
+
 def test_what_cannot_be_evaluated_is_refused_in_one_line(hdf5, model, tmp_path):
     options = ["rank_accuracy.py", "--hdf5", hdf5]
     assert "nowhere.hdf5: there is no such file" in refused(*options, "--model", "nowhere.hdf5")

@@ -71,7 +71,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the checkpoint of the epoch that has just ended."""
         self.put_later_aside()
-        learning_rate = self.model.optimizer.learning_rate
+        learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         self.history = histories.appended(self.history, logs or {}, learning_rate)
         previous, self.epoch = self.epoch, self.epoch + 1
         path = checkpoint_path(self.output_path, self.epoch)

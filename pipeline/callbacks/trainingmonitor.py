@@ -49,7 +49,7 @@ class TrainingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch to the history, the learning rate included, and writes both files."""
-        learning_rate = self.model.optimizer.learning_rate
+        learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         self.history = histories.appended(self.history, logs or {}, learning_rate)
         if self.json_path:
             write_atomically(self.json_path, json.dumps(self.history) + "\n")

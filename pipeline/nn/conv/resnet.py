@@ -40,6 +40,7 @@ class ResNet:
         bn_eps: float = 2e-5,
         bn_mom: float = 0.9,
         name: str = "module",
+        zero_init: bool = False,
     ) -> keras.KerasTensor:
         """Adds one bottleneck residual module to the graph.
 
@@ -57,6 +58,8 @@ class ResNet:
             bn_eps: epsilon of batch normalization.
             bn_mom: momentum of batch normalization's moving statistics.
             name: prefix of the layers' names.
+            zero_init: whether the branch's last convolution starts at zero, so that the module
+                starts as its shortcut.
 
         Returns:
             The output, (batch, height / stride, width / stride, filters).
@@ -84,7 +87,10 @@ class ResNet:
         def convolution(
             x: keras.KerasTensor, channels: int, kernel: int, stride: int, suffix: str
         ) -> keras.KerasTensor:
-            return _convolution(channels, kernel, stride, reg, name=f"{name}_{suffix}")(x)
+            initializer = "zeros" if zero_init and suffix == "conv3" else "glorot_uniform"
+            return _convolution(
+                channels, kernel, stride, reg, name=f"{name}_{suffix}", initializer=initializer
+            )(x)
 
         activated = activation(data, 1)
         branch = convolution(activated, filters // 4, 1, 1, "conv1")
@@ -106,6 +112,7 @@ class ResNet:
         bn_mom: float = 0.9,
         dataset: str = "cifar10",
         module_reg: float = 1e-4,
+        zero_init: bool = False,
     ) -> keras.Model:
         """Builds the network: BN on the input, a stem, the stages, BN, ReLU, average pool, softmax.
 
@@ -121,6 +128,7 @@ class ResNet:
             bn_mom: momentum of batch normalization's moving statistics.
             dataset: which stem to open with, a key of `STEMS`.
             module_reg: L2 factor of the residual modules' kernels.
+            zero_init: whether the last convolution of every residual branch starts at zero.
 
         Returns:
             A functional model, (batch, height, width, depth) to (batch, classes) probabilities,
@@ -169,6 +177,7 @@ class ResNet:
                     bn_eps=bn_eps,
                     bn_mom=bn_mom,
                     name=f"conv{stage + 2}_{module + 1}",
+                    zero_init=zero_init,
                 )
 
         rows, columns = x.shape[1:3]
@@ -187,7 +196,14 @@ class ResNet:
         return keras.Model(inputs, outputs, name="resnet")
 
 
-def _convolution(filters: int, kernel: int, stride: int, reg: float, name: str) -> layers.Conv2D:
+def _convolution(
+    filters: int,
+    kernel: int,
+    stride: int,
+    reg: float,
+    name: str,
+    initializer: str = "glorot_uniform",
+) -> layers.Conv2D:
     # No bias: the batch normalization behind every convolution would cancel it.
     return layers.Conv2D(
         filters,
@@ -195,6 +211,7 @@ def _convolution(filters: int, kernel: int, stride: int, reg: float, name: str) 
         strides=stride,
         padding="same",
         use_bias=False,
+        kernel_initializer=initializer,
         kernel_regularizer=keras.regularizers.L2(reg),
         name=name,
     )

@@ -1,0 +1,117 @@
+import keras
+import numpy as np
+import pytest
+
+from pipeline import training
+from pipeline.callbacks.averagedweights import AveragedWeights
+from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.io.modelfile import load_weights, read_checkpoint
+from pipeline.nn.conv import ResNet
+from pipeline.options import parse_training, training_parser
+from pipeline.recipe import Recipe
+from pipeline.run import Run
+from pipeline.schedule import constant
+
+SCRIPT = "train_it.py"
+RECIPE = Recipe(2, 8, 0.1, reg=0, module_reg=0, momentum=0.9, nesterov=True, ema=0.5)
+
+
+def values(variables):
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def compiled():
+    def compiled():
+        keras.utils.set_random_seed(1)
+        model = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
+        training.compile_model(model, RECIPE, 0.1, epochs=2, steps_per_epoch=3)
+        return model
+
+    return compiled
+
+
+@pytest.fixture
+def train(compiled, tiny_images, tmp_path):
+    """Trains, or goes on, as a script does; returns the model and the newest checkpoint."""
+
+    def train(name, epochs):
+        defaults = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
+        parser = training_parser("", (), defaults, str(tmp_path / name), "checkpoints")
+        parser.prog = SCRIPT
+        args, checkpoint = parse_training(parser, ["--resume", "--epochs", str(epochs)])
+        run = Run(SCRIPT, args, checkpoint)
+        batches = TrainingBatches(*tiny_images, 8, start_epoch=run.start_epoch)
+        model = compiled()
+        training.train(model, batches, EvaluationBatches(*tiny_images, 8), run, constant, False)
+        return model, run.checkpoints / f"epoch_{epochs}.hdf5"
+
+    return train
+
+
+def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, tiny_images):
+    model = compiled()
+    weights, seen = [], {}
+
+    class Spy(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights.append(values(self.model.trainable_variables))
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen["model"] = values(self.model.trainable_variables)
+            seen["optimizer"] = values(self.model.optimizer.variables)
+
+    batches = TrainingBatches(*tiny_images, 8)
+    model.fit(
+        batches,
+        validation_data=EvaluationBatches(*tiny_images, 8),
+        epochs=2,
+        steps_per_epoch=3,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Spy(), AveragedWeights(restored=False)],
+    )
+    assert len(weights) == 6
+    average = weights[0]
+    for step in weights[1:]:
+        average = [0.5 * old + 0.5 * new for old, new in zip(average, step, strict=True)]
+    for ours, expected in zip(seen["model"], average, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+    # Among the optimizer's variables, at the averages' place, are the weights after the last step.
+    held = {variable.tobytes() for variable in seen["optimizer"]}
+    assert held >= {weight.tobytes() for weight in weights[-1]}
+    assert_same(values(model.trainable_variables), seen["model"])
+
+
+def test_what_is_evaluated_is_what_is_saved(train, compiled, tiny_images):
+    model, path = train("run", 2)
+    history = read_checkpoint(path).history
+    saved = compiled()
+    load_weights(path, saved)
+    assert_same(values(saved.weights), values(model.weights))
+    loss, accuracy = saved.evaluate(EvaluationBatches(*tiny_images, 8), verbose=0)
+    assert loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
+    assert accuracy == pytest.approx(history["val_accuracy"][-1])
+
+
+def test_resume_is_exact(train):
+    straight, path = train("straight", 2)
+    train("pieces", 1)
+    pieces, resumed = train("pieces", 2)
+    assert resumed.read_bytes() == path.read_bytes()
+    assert_same(values(pieces.weights), values(straight.weights))
+
+
+def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(train):
+    ended, _ = train("run", 2)
+    again, _ = train("run", 2)
+    assert_same(values(again.weights), values(ended.weights))
+
+
+def test_the_same_holds_on_jax(on_jax):
+    on_jax(__file__, "averages or evaluated or exact")

@@ -1,0 +1,39 @@
+from dataclasses import fields, replace
+
+import pytest
+
+from config import cifar10_config, tiny_imagenet_config
+from pipeline.recipe import Recipe
+
+CONFIGS = [cifar10_config, tiny_imagenet_config]
+PLAIN = Recipe(1, 8, 0.1, reg=0, module_reg=0, momentum=0)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_faithful_recipe_is_the_originals(config):
+    faithful = config.RECIPES["faithful"]
+    parts = {f.name for f in fields(Recipe) if getattr(faithful, f.name) != getattr(PLAIN, f.name)}
+    assert parts <= {
+        *("epochs", "batch_size", "learning_rate", "reg", "module_reg", "momentum", "nesterov"),
+        "affine",
+    }
+    assert (faithful.reg, faithful.module_reg, faithful.momentum) == (5e-4, 1e-4, 0.9)
+
+
+def test_labels_become_one_hot_where_they_are_no_longer_one_class():
+    assert not PLAIN.one_hot
+    assert replace(PLAIN, label_smoothing=0.1).one_hot
+    assert replace(PLAIN, cutmix=0.3).one_hot
+
+
+def test_a_recipe_can_be_freed_of_mirror_images():
+    assert cifar10_config.MODERN.unmirrored() == replace(cifar10_config.MODERN, flip="")
+    faithful = cifar10_config.FAITHFUL.unmirrored()
+    assert faithful.affine == {"shift": 0.1, "flip": False}
+
+
+def test_a_part_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError):
+        replace(PLAIN, cutuot=12)
+    with pytest.raises(ValueError, match="not 'alternate'"):
+        replace(PLAIN, flip="alternate")

@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.schedule import constant, polynomial_decay, warmup_cosine
+
+STEPS, WARMUP = 2_000, 50
+
+
+@pytest.fixture(scope="module")
+def rates():
+    schedule = warmup_cosine(0.2, STEPS, WARMUP)
+    return np.array([float(schedule(step)) for step in range(STEPS)])
+
+
+def test_linear_decay_would_reach_zero_after_the_last_epoch():
+    schedule = polynomial_decay(0.1, 4)
+    assert [schedule(epoch, 9.0) for epoch in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert polynomial_decay(0.1, 4, power=2)(2, 9.0) == pytest.approx(0.025)
+
+
+def test_a_watched_runs_rate_stays():
+    assert constant(3, 0.03) == 0.03
+
+
+def test_the_warm_up_is_linear_from_zero(rates):
+    assert rates[: WARMUP + 1] == pytest.approx(np.linspace(0, 0.2, WARMUP + 1), abs=1e-7)
+
+
+def test_the_rate_is_highest_at_its_end_and_nowhere_else(rates):
+    assert rates.argmax() == WARMUP
+    assert rates.max() == pytest.approx(0.2)
+
+
+def test_then_it_is_half_a_cosine_to_exactly_zero_in_the_last_step(rates):
+    fraction = np.arange(STEPS - WARMUP) / (STEPS - 1 - WARMUP)
+    expected = 0.1 * (1 + np.cos(math.pi * fraction))
+    assert rates[WARMUP:] == pytest.approx(expected, abs=1e-6)
+    assert rates[-1] == 0
+    assert (rates[1:-1] > 0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 60])
+def test_a_run_shorter_than_twice_the_warm_up_warms_up_for_half_of_it(steps):
+    schedule = warmup_cosine(0.2, steps, WARMUP)
+    rates = [float(schedule(step)) for step in range(steps)]
+    assert max(rates) == pytest.approx(0.2)
+    assert rates.index(max(rates)) == (steps - 1) // 2
+    assert rates[-1] == 0 or steps == 1
