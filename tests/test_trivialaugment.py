@@ -77,14 +77,14 @@ def test_translation_moves_by_whole_pixels_and_leaves_black():
     assert not apply("translate_x", image, 32).any()
 
 
-def test_shear_moves_each_row_further_than_the_one_above():
+def test_shear_moves_the_rows_by_what_they_are_below_the_corner():
     image = numbered(4, 8)
-    # Pixel (x, y) comes from x + 0.99 * (y + 1/2): from x, x + 1, x + 2, x + 3, to the nearest.
+    # Pixel (x, y) comes from x + 0.4 * (y + 1/2): 0.2, 0.6, 1.0 and 1.4 further right.
     expected = np.zeros_like(image)
-    for row in range(4):
-        expected[row, : 8 - row] = image[row, row:]
-    np.testing.assert_array_equal(apply("shear_x", image, 0.9), expected)
-    transposed = apply("shear_y", image.swapaxes(0, 1), 0.9).swapaxes(0, 1)
+    for row, shift in enumerate([0, 1, 1, 1]):
+        expected[row, : 8 - shift] = image[row, shift:]
+    np.testing.assert_array_equal(apply("shear_x", image, 0.4), expected)
+    transposed = apply("shear_y", image.swapaxes(0, 1), 0.4).swapaxes(0, 1)
     np.testing.assert_array_equal(transposed, expected)
 
 

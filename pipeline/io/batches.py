@@ -75,7 +75,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.labels = np.asarray(labels, dtype=np.int32)
         self.batch_size = batch_size
         self.preprocessors = tuple(preprocessors)
-        self._targets = np.eye(one_hot, dtype=np.float32)[self.labels] if one_hot else self.labels
+        self._one_hot = np.eye(one_hot, dtype=np.float32) if one_hot else None
         self._ahead = _Lookahead(self._batch, workers)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,6 +84,10 @@ class ImageBatches(keras.utils.PyDataset):
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         raise NotImplementedError
+
+    def _targets(self, indices: np.ndarray) -> np.ndarray:
+        labels = self.labels[indices]
+        return labels if self._one_hot is None else self._one_hot[labels]
 
 
 class TrainingBatches(ImageBatches):
@@ -131,7 +135,7 @@ class TrainingBatches(ImageBatches):
         """Makes batch `index` of `epoch`, both from 0: a pure function of them and the seed."""
         indices = self._order(epoch)[index * self.batch_size :][: self.batch_size]
         rng = Draw(self.seed, epoch, index, indices)
-        images, labels = self.images[indices], self._targets[indices]
+        images, labels = self.images[indices], self._targets(indices)
         for step in self.preprocessors:
             random = isinstance(step, Augmenter)
             images = step.augment(images, rng) if random else step.preprocess(images)
@@ -172,7 +176,7 @@ class EvaluationBatches(ImageBatches):
         images = self.images[indices]
         for preprocessor in self.preprocessors:
             images = preprocessor.preprocess(images)
-        return images.astype(np.float32, copy=False), self._targets[indices]
+        return images.astype(np.float32, copy=False), self._targets(indices)
 
 
 class _Lookahead:
