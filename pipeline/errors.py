@@ -10,7 +10,7 @@ class NetworkError(UserError, ValueError):
 
 
 class Diverged(Exception):
-    """The loss is no longer a number; the message says which, in which epoch and where in it."""
+    """A loss or a weight is no finite number; the message says which, and when."""
 
 
 class Interrupted(Exception):

@@ -3,13 +3,15 @@ import numpy as np
 import pytest
 
 from pipeline.callbacks.divergenceguard import DivergenceGuard
+from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.errors import Diverged
+from pipeline.io.checkpoints import newest_checkpoint
 
 
-def fit(poisoned=None, poison=np.nan, validation=0.0, epochs=3, callbacks=()):
+def fit(poisoned=None, poison=np.nan, validation=0.0, activation=None, before=(), callbacks=()):
     """Trains on 4 batches, of which one may have a label that is no finite number."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(1e-3), loss="mse")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation)])
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss="mse")
     labels = np.zeros((8, 1), "float32")
     if poisoned is not None:
         labels[2 * poisoned] = poison
@@ -18,11 +20,11 @@ def fit(poisoned=None, poison=np.nan, validation=0.0, epochs=3, callbacks=()):
         np.ones((8, 1), "float32"),
         labels,
         batch_size=2,
-        epochs=epochs,
+        epochs=3,
         shuffle=False,
         validation_data=validation,
         verbose=0,
-        callbacks=[DivergenceGuard(), *callbacks],
+        callbacks=[*before, DivergenceGuard(), *callbacks],
     )
 
 
@@ -35,6 +37,42 @@ def test_the_batch_that_spoils_the_loss_is_named(poison):
 def test_a_validation_that_leaves_the_numbers_ends_training():
     with pytest.raises(Diverged, match="the validation loss is nan in epoch 1, after its last"):
         fit(validation=np.nan)
+
+
+class Spoil(keras.callbacks.Callback):
+    """Spoils a variable once the second epoch's last batch is over."""
+
+    def __init__(self, variable, value):
+        super().__init__()
+        self.variable, self.value = variable, value
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 3):
+            variable = self.variable(self.model)
+            variable.assign(np.full(variable.shape, self.value))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        (lambda model: model.layers[0].bias, np.nan),
+        (lambda model: model.layers[0].bias, -np.inf),
+        (lambda model: model.optimizer.variables[-1], np.inf),
+        (lambda model: model.optimizer.variables[-1], np.nan),
+    ],
+    ids=["weight", "infinite weight", "infinite momentum", "momentum"],
+)
+def test_what_no_loss_shows_ends_training_before_it_is_in_a_checkpoint(variable, value, tmp_path):
+    with pytest.raises(Diverged, match=r"(bias|momentum) is no longer finite in epoch 2,"):
+        fit(
+            activation="relu",
+            before=[Spoil(variable, value)],
+            callbacks=[EpochCheckpoint(tmp_path)],
+        )
+    assert newest_checkpoint(tmp_path).epoch == 1
 
 
 def test_the_epoch_is_counted_from_the_start_of_the_run():
