@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import keras
 
 
+BACKENDS = ("tensorflow", "jax", "torch")  # Keras's other ones cannot train
+
+
 def start(precision: str = "float32", seed: int = 42) -> None:
     """Imports Keras and sets what holds for the whole process; prints what it runs on.
 
@@ -23,8 +26,11 @@ def start(precision: str = "float32", seed: int = 42) -> None:
         seed: of the initial weights.
 
     Raises:
-        UserError: the backend's package is not installed.
+        UserError: the backend's package is not installed, or the backend cannot train.
     """
+    asked = os.environ.get("KERAS_BACKEND")
+    if asked and asked not in BACKENDS:
+        raise UserError(f"KERAS_BACKEND is {asked}: name one of {', '.join(BACKENDS)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _quiet():
@@ -33,10 +39,11 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             names = gpu_names()
             keras.utils.set_random_seed(seed)  # imports TensorFlow on every backend
     except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        what = missing if missing in ("jax", "torch") else "-r requirements.txt"
         raise UserError(
-            f"Keras's backend cannot be imported ({error}): install it with "
-            "'pip install -r requirements.txt', or name an installed one with KERAS_BACKEND=jax "
-            "or KERAS_BACKEND=torch"
+            f"Keras's backend cannot be imported ({error}): install it with 'pip install {what}', "
+            f"or name an installed one with KERAS_BACKEND={' or '.join(BACKENDS)}"
         ) from error
     keras.config.set_dtype_policy(precision)
     backend = keras.backend.backend()
