@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import platform
@@ -19,6 +18,7 @@ from pipeline.backend import gpu_names
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import checkpoints
+from pipeline.io.lock import lock
 from pipeline.io.modelfile import Checkpoint
 
 PACKAGES = (
@@ -75,7 +75,7 @@ class Run:
         self.options_path = output / f"{self.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
-        self._locks = [_lock(folder) for folder in folders]
+        self._locks = [lock(folder) for folder in folders]
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path, resumed=args.resume or checkpoint is not None)
@@ -128,19 +128,6 @@ class Run:
             "commit": _commit(),
         }
         write_atomically(self.options_path, json.dumps(record, indent=2) + "\n")
-
-
-def _lock(folder: Path) -> object:
-    """Makes a folder, and a lock in it that the system lifts when the process ends, however."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")  # noqa: SIM115 (open for as long as the run lives)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"{folder} is in use by another run: wait for it, or choose another --output"
-        ) from error
-    return file
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -94,10 +95,38 @@ def write_checkpoint(tiny_network):
 
 @pytest.fixture
 def small_disk():
-    """Lets no file grow beyond a size in bytes, as a full disk would: `small_disk(bytes)`."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    """Lets no file grow beyond a size in bytes, as on a full disk: `with small_disk(bytes):`."""
+
+    @contextmanager
+    def small_disk(size):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:  # at once, as the report of the tests may go to a file
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return small_disk
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The flushes and renames of this process, as they are made: `("fsync", "a")`."""
+    steps = []
+
+    def record(name):
+        function = getattr(os, name)
+
+        def call(*paths):
+            names = [os.readlink(f"/proc/self/fd/{p}") if isinstance(p, int) else p for p in paths]
+            steps.append((name, *(Path(name).name for name in names)))
+            return function(*paths)
+
+        monkeypatch.setattr(os, name, call)
+
+    record("fsync")
+    record("replace")
+    return steps
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import keras
@@ -148,6 +149,21 @@ def test_without_validation_there_is_no_best(tmp_path, model):
     assert os.listdir(tmp_path) == ["epoch_1.hdf5"]
 
 
+def test_the_best_checkpoint_is_on_disk_even_where_there_are_no_hard_links(
+    tmp_path, steps, write_checkpoint, monkeypatch
+):
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    history = {"val_accuracy": [0.5]}
+    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, history)
+    steps.clear()
+    monkeypatch.setattr(os, "link", refuse)
+    EpochCheckpoint(tmp_path, start_at=1, history=history).on_train_begin()
+    assert (tmp_path / "best.hdf5").read_bytes() == path.read_bytes()
+    assert steps[:2] == [("fsync", ".best.hdf5.tmp"), ("replace", ".best.hdf5.tmp", "best.hdf5")]
+
+
 # going back
 
 
@@ -172,16 +188,10 @@ def test_later_checkpoints_are_put_aside_whole_once_the_new_branch_has_one(tmp_p
 
 
 def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, run, small_disk):
-    before = {}
-
-    def accuracies():
-        yield from (0.2, 0.6)
-        before.update((path, path.read_bytes()) for path in tmp_path.iterdir())
-        small_disk(10_000)
-        yield 0.9
-
-    with pytest.raises(OSError, match=r"epoch_3\.hdf5"):
-        run(accuracies())
+    first = run([0.2, 0.6])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OSError, match=r"epoch_3\.hdf5"), small_disk(10_000):
+        run([0.9], start_at=2, history=first.history)
     assert sorted(path.name for path in before) == ["best.hdf5", "epoch_2.hdf5"]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -31,6 +31,13 @@ def test_the_files_appear_when_all_are_written(tmp_path):
     assert not staging.exists()
 
 
+def test_each_new_name_is_on_disk_before_the_next_step(tmp_path, steps):
+    publish(tmp_path, "new")
+    assert steps == [
+        step for name in NAMES for step in (("replace", name, name), ("fsync", tmp_path.name))
+    ]
+
+
 def test_an_exception_leaves_the_old_files_and_nothing_else(tmp_path):
     def interrupted():
         with published_together(tmp_path, NAMES, overwrite=True) as staging:
@@ -99,6 +106,6 @@ def test_two_processes_cannot_write_at_the_same_time(tmp_path):
     with published_together(tmp_path, NAMES) as staging:
         for name in NAMES:
             (staging / name).write_text("first")
-        with pytest.raises(UserError, match="is being written by another process"):
+        with pytest.raises(UserError, match="is in use by another process"):
             publish(tmp_path, "second")
     assert contents(tmp_path) == dict.fromkeys(NAMES, "first")

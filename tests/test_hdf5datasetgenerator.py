@@ -163,7 +163,7 @@ def test_labels_out_of_range(path, label):
     ],
 )
 def test_members_of_another_kind(path, name, value):
-    refused(remade(path, **{name: value}), f"(its|no) {name}|can't decode|NoneType")
+    refused(remade(path, **{name: value}), f"(its|no) {name}|can't decode")
 
 
 def test_images_that_are_not_in_one_piece_or_compressed(path):
@@ -174,16 +174,16 @@ def test_images_that_are_not_in_one_piece_or_compressed(path):
         file.create_dataset(name, data=IMAGES, compression="gzip")
 
     for create in (chunked, compressed):
-        refused(remade(path, images=create), "its images are chunked, compressed or outside it")
+        refused(remade(path, images=create), "its images are chunked or compressed")
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "message"),
     [
         ("images", (9, SIZE, SIZE, 3), "u1", "its images lie outside it"),
-        ("images", (10**9, SIZE, SIZE, 3), "u1", "its images are larger than it"),
-        ("labels", (10**9,), "i4", "its labels are larger than it"),
-        ("label_names", (3, 2), "S1000000", "its label_names are larger than it"),
+        ("images", (10**9, SIZE, SIZE, 3), "u1", "its images is larger than it"),
+        ("labels", (10**9,), "i4", "its labels is larger than it"),
+        ("label_names", (3, 2), "S1000000", "its label_names is larger than it"),
     ],
 )
 def test_data_that_were_never_written(path, name, shape, dtype, message):
@@ -217,7 +217,7 @@ def test_data_that_lie_outside_the_file(path, tmp_path, name):
     for create in (external_link, soft_link):
         refused(remade(path, **{name: create}), f"it has no {name} of its own")
     for create in (external_storage, virtual):
-        refused(remade(path, **{name: create}), f"its {name} are chunked, compressed or outside it")
+        refused(remade(path, **{name: create}), f"its {name} lies outside it")
 
 
 def test_whatever_was_changed_and_sealed_anew_it_opens_or_is_refused_in_one_line(path, tmp_path):

@@ -65,6 +65,15 @@ def test_until_the_end_there_is_no_file_of_that_name_and_no_hdf5_file_at_all(tmp
     assert os.listdir(tmp_path) == ["a.hdf5"]
 
 
+def test_the_whole_file_is_on_disk_before_its_name(tmp_path, photos, steps):
+    write(tmp_path / "a.hdf5", *photos)
+    assert steps == [
+        ("fsync", ".a.hdf5.tmp"),
+        ("replace", ".a.hdf5.tmp", "a.hdf5"),
+        ("fsync", tmp_path.name),
+    ]
+
+
 def test_an_exception_leaves_nothing(tmp_path, photos):
     def interrupted():
         with HDF5DatasetWriter(DIMS, tmp_path / "a.hdf5", NAMES) as writer:

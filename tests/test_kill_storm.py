@@ -5,7 +5,6 @@ every kill all checkpoints are whole, history and checkpoints tell the same as t
 undisturbed run, and nothing lies about that does not belong there.
 """
 
-import errno
 import itertools
 import json
 import os
@@ -28,8 +27,6 @@ import pytest
 from forkedscript import finish, start, write_pictures
 
 from pipeline import history as histories
-from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
-from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import checkpoints
 from pipeline.io.modelfile import read_checkpoint
 
@@ -117,20 +114,24 @@ def assert_same_end(output: Path, straight: Path) -> None:
 # a kill at every point
 
 
-def kill_before(number: int, place: str) -> None:
+def kill_before(number: int, place: str, since: str = "") -> None:
     """Has this process kill itself right before its change of a number, from 1, in a place.
 
     A change is a new file, name or link, or a removal whose path has `place` in it. Between two of
-    them nothing changes but the content of a temporary file.
+    them nothing changes but the content of a temporary file. The first to be counted is the first
+    whose path has `since` in it.
     """
     numbers = itertools.count(1)
+    counting = False
 
     def watch(event: str, arguments: tuple) -> None:
+        nonlocal counting
         changes = event in ("os.rename", "os.remove", "os.link")
         changes |= event == "open" and str(arguments[1]).startswith("w")
         paths = [str(argument) for argument in arguments[:2]] if changes else []
         inside = any(place in path and not path.endswith(".lock") for path in paths)
-        if inside and next(numbers) == number:
+        counting |= inside and any(since in path for path in paths)
+        if inside and counting and next(numbers) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
@@ -145,19 +146,21 @@ def begun(go_on, tmp_path_factory):
     return output
 
 
-# Two changes write the options, nine are the second epoch's, then come the third's. The two that
-# are always tested lie on either side of its checkpoint's renaming.
-EPOCH_3 = range(12, 22)
-ALWAYS = (17, 18)
-
-
 @pytest.mark.parametrize(
-    "number",
-    [pytest.param(n, marks=[] if n in ALWAYS else [pytest.mark.slow]) for n in EPOCH_3],
+    ("since", "number"),
+    [
+        # on either side of the checkpoint's renaming
+        (".epoch_3.hdf5.tmp", 2),
+        (".epoch_3.hdf5.tmp", 3),
+        # all from one checkpoint to behind the next
+        *(pytest.param(".epoch_2.hdf5.tmp", n, marks=pytest.mark.slow) for n in range(1, 17)),
+    ],
 )
-def test_a_kill_before_any_change_of_a_file_in_an_epoch(go_on, begun, straight, tmp_path, number):
+def test_a_kill_before_any_change_of_a_file_in_an_epoch(
+    go_on, begun, straight, tmp_path, since, number
+):
     output = shutil.copytree(begun, tmp_path / "output")
-    process = go_on(output, first=partial(kill_before, number, str(output)))
+    process = go_on(output, first=partial(kill_before, number, str(output), since))
     assert finish(process) == -signal.SIGKILL
     assert_nothing_is_lost(output, straight)
 
@@ -211,54 +214,6 @@ def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
     assert watched("--resume", "--epochs", 3) == 0, log.read_text()
     resumed = read_checkpoint(output / "checkpoints" / "epoch_3.hdf5")
     assert histories.read_history(output / "resnet_cifar10.json") == resumed.history
-
-
-# power cuts
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """The flushes and renames of this process, as they are made."""
-    steps = []
-
-    def record(name):
-        function = getattr(os, name)
-
-        def call(*paths):
-            names = [os.readlink(f"/proc/self/fd/{p}") if isinstance(p, int) else p for p in paths]
-            steps.append((name, *(Path(name).name for name in names)))
-            return function(*paths)
-
-        monkeypatch.setattr(os, name, call)
-
-    record("fsync")
-    record("replace")
-    return steps
-
-
-def test_content_is_on_disk_before_its_name_and_the_name_before_the_next_step(tmp_path, steps):
-    """A power cut loses what was not flushed."""
-    write_atomically(tmp_path / "a.json", "{}")
-    assert steps == [
-        ("fsync", ".a.json.tmp"),
-        ("replace", ".a.json.tmp", "a.json"),
-        ("fsync", tmp_path.name),
-    ]
-
-
-def test_the_best_checkpoint_is_on_disk_even_where_there_are_no_hard_links(
-    tmp_path, steps, write_checkpoint, monkeypatch
-):
-    def refuse(*paths):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    history = {"val_accuracy": [0.5]}
-    path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, history)
-    steps.clear()
-    monkeypatch.setattr(os, "link", refuse)
-    EpochCheckpoint(tmp_path, start_at=1, history=history).on_train_begin()
-    assert (tmp_path / "best.hdf5").read_bytes() == path.read_bytes()
-    assert steps[:2] == [("fsync", ".best.hdf5.tmp"), ("replace", ".best.hdf5.tmp", "best.hdf5")]
 
 
 # kills at random

@@ -241,6 +241,12 @@ def a_shape_beyond_the_memory(group, outside):
     group.create_dataset("fc/fc/kernel", (2**40, 2**20), "f4", chunks=(64, 64))
 
 
+def texts_for_numbers(group, outside):
+    shape = group["fc/fc/kernel"].shape
+    del group["fc/fc/kernel"]
+    group["fc/fc/kernel"] = np.full(shape, b"1.0")
+
+
 def a_group_for_a_weight(group, outside):
     del group["fc/fc/kernel"]
     group.create_group("fc/fc/kernel")
@@ -269,6 +275,7 @@ def names_that_lead_out(group, outside):
         virtual_dataset,
         numbers_of_a_gigabyte_each,
         a_shape_beyond_the_memory,
+        texts_for_numbers,
         a_group_for_a_weight,
         a_number_for_a_layer,
         no_names,
@@ -313,6 +320,16 @@ def test_a_state_that_is_none_is_refused(checkpoint, value):
         read_checkpoint(checkpoint)
 
 
+def test_a_state_that_claims_to_be_huge_is_refused_before_memory_is_taken(checkpoint):
+    def change(file):
+        del file["training/state"]
+        file["training"].create_dataset("state", (10**13,), np.uint8)
+
+    resealed(checkpoint, change)
+    with pytest.raises(UserError, match=f"{checkpoint} .* its training/state is larger than it"):
+        read_checkpoint(checkpoint)
+
+
 def test_a_sealed_text_is_no_checkpoint(tmp_path):
     text = json.dumps(STATE).encode()
     path = tmp_path / "epoch_3.hdf5"
@@ -329,9 +346,9 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
     checkpoint, model, small_disk, missing
 ):
     before = checkpoint.read_bytes()
-    small_disk(len(before) - missing)
     for _ in range(2):
-        with pytest.raises(OSError, match=f"File too large: '{checkpoint}'"):
+        too_large = pytest.raises(OSError, match=f"File too large: '{checkpoint}'")
+        with too_large, small_disk(len(before) - missing):
             save_model(checkpoint, model, training=STATE)
     assert checkpoint.read_bytes() == before
     assert os.listdir(checkpoint.parent) == [checkpoint.name]

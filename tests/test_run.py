@@ -155,9 +155,9 @@ def test_a_checkpoint_from_elsewhere_does_not_go_on_over_a_history(run, output, 
 
 def test_a_second_run_in_the_same_folders_is_refused(run, tmp_path):
     first = run()
-    with pytest.raises(UserError, match="output is in use by another run: wait for it"):
+    with pytest.raises(UserError, match="output is in use by another process: wait for it"):
         run()
-    with pytest.raises(UserError, match="checkpoints is in use by another run"):
+    with pytest.raises(UserError, match="checkpoints is in use by another process"):
         run("--output", str(tmp_path / "b"), "--checkpoints", str(first.checkpoints))
     run("--output", str(tmp_path / "c"))
 

@@ -127,8 +127,8 @@ def test_a_plot_that_cannot_be_written_is_only_warned_of(tmp_path, run, capsys):
 def test_a_full_disk_leaves_the_plot_before_whole(tmp_path, run, small_disk, capsys):
     run([1.0])
     before = (tmp_path / "run.png").read_bytes()
-    small_disk(5_000)
-    run([1.0, 0.5])
+    with small_disk(5_000):
+        run([1.0, 0.5])
     assert "run.png was not drawn: File too large" in capsys.readouterr().err
     assert (tmp_path / "run.png").read_bytes() == before
     assert written(tmp_path)["loss"] == [1.0, 0.5]
@@ -138,8 +138,7 @@ def test_a_full_disk_leaves_the_plot_before_whole(tmp_path, run, small_disk, cap
 def test_a_full_disk_leaves_the_history_before_whole_and_is_an_error(tmp_path, run, small_disk):
     run([1.0])
     before = (tmp_path / "run.json").read_bytes()
-    small_disk(20)
-    with pytest.raises(OSError, match=r"run\.json"):
+    with pytest.raises(OSError, match=r"run\.json"), small_disk(20):
         run([1.0, 0.5])
     assert (tmp_path / "run.json").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["run.json", "run.png"]

@@ -24,13 +24,17 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_durably(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         # A full disk does not say by itself which file it had no room for.
         raise OSError(error.errno, error.strerror, str(path)) from error
-    # The rename itself is durable only once the folder is on disk.
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def replace_durably(source: Path, target: Path) -> None:
+    """Renames a file, over another if there is one, and waits until the new name is on disk."""
+    os.replace(source, target)
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

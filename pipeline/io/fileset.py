@@ -1,13 +1,13 @@
 """Files that belong together: all of them are new, or none is."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.io.atomic import replace_durably
+from pipeline.io.lock import lock
 
 STAGING = ".unfinished"
 
@@ -33,12 +33,7 @@ def published_together(
         UserError: a file exists and may not be replaced, or another process writes to `folder`.
         OSError: `folder` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:  # lifted by the system when the process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder} is being written by another process: wait for it") from error
+    with lock(folder):
         old = [folder / name for name in names if (folder / name).exists()]
         if old and not overwrite:
             raise UserError(f"{old[0]} exists already: replace it with --overwrite")
@@ -54,13 +49,3 @@ def published_together(
                 replace_durably(staging / name, folder / name)
         finally:
             shutil.rmtree(staging)
-
-
-def replace_durably(source: Path, target: Path) -> None:
-    """Renames a file, over another if there is one, and waits until the new name is on disk."""
-    os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
 from pipeline.io.hdf5images import HDF5Images
+from pipeline.io.hdf5members import own_member
 from pipeline.io.seal import is_sealed
 
 
@@ -68,15 +69,18 @@ class HDF5DatasetGenerator:
         if not hdf5.attrs.get(COMPLETE, False):
             raise self._damaged("it is unfinished")
         file_bytes = os.fstat(file.fileno()).st_size
-        images = self._dataset(hdf5, IMAGES, file_bytes)
-        labels = self._dataset(hdf5, LABELS, file_bytes)
-        names = self._dataset(hdf5, LABEL_NAMES, file_bytes)
+        images, labels, names = (
+            own_member(hdf5, name, h5py.Dataset, file_bytes)
+            for name in (IMAGES, LABELS, LABEL_NAMES)
+        )
 
         if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not images.shape[0]:
             raise UserError(
                 f"{self.path} holds {images.dtype} images of shape {images.shape} instead of "
                 f"uint8 (n, {size}, {size}, 3)"
             )
+        if images.chunks:
+            raise self._damaged("its images are chunked or compressed")
         offset = images.id.get_offset()
         if offset is None or offset + math.prod(images.shape) > file_bytes:
             raise self._damaged("its images lie outside it")
@@ -96,20 +100,6 @@ class HDF5DatasetGenerator:
         self.images = HDF5Images(file, offset, images.shape)
         self.labels = ids.astype(np.int32)
         self.label_names = tuple((name.decode(), words.decode()) for name, words in names[:])
-
-    def _dataset(self, hdf5: h5py.File, name: str, file_bytes: int) -> h5py.Dataset:
-        """Returns a data set whose data lie in this file, in one piece and as they are."""
-        if not isinstance(hdf5.get(name, getlink=True), h5py.HardLink):
-            raise self._damaged(f"it has no {name} of its own")
-        dataset = hdf5[name]
-        if not isinstance(dataset, h5py.Dataset) or (
-            dataset.chunks or dataset.external or dataset.is_virtual
-        ):
-            raise self._damaged(f"its {name} are chunked, compressed or outside it")
-        # What is not in the file, HDF5 would make up, and fill the memory with it.
-        if math.prod(dataset.shape) * dataset.dtype.itemsize > file_bytes:
-            raise self._damaged(f"its {name} are larger than it")
-        return dataset
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{self.path} cannot be used ({reason}): build it again")

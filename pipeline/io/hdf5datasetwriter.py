@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.io.fileset import replace_durably
+from pipeline.io.atomic import replace_durably
 from pipeline.io.seal import seal
 
 # Names in the file.

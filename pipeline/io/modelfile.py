@@ -20,6 +20,7 @@ import numpy as np
 from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_atomically
+from pipeline.io.hdf5members import own_member
 from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 "but training cannot go on from it; name an epoch_N.hdf5"
             )
         state = _member(path, file, "training/state", h5py.Dataset)
-        if state.dtype != np.uint8 or state.ndim != 1 or state.size > len(data):
+        if state.dtype != np.uint8 or state.ndim != 1:
             raise UserError(f"{path} is no checkpoint: its state is {state.dtype} {state.shape}")
         try:
             training = json.loads(state[:].tobytes())
@@ -169,17 +170,10 @@ def _open(path: Path, data: bytes) -> h5py.File:
 
 
 def _member(path: Path, group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
-    """Returns a member of a file, unless it leads out of the file or is not what it should be."""
-    member = group
-    for part in name.split("/"):
-        is_group = isinstance(member, h5py.Group)
-        if not is_group or not isinstance(member.get(part, getlink=True), h5py.HardLink):
-            raise UserError(f"{path} is damaged or of another network: it has no {name}")
-        member = member[part]
-    outside = isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)
-    if not isinstance(member, kind) or outside:
-        raise UserError(f"{path}: {name} does not hold its data in this file")
-    return member
+    try:
+        return own_member(group, name, kind, group.file.id.get_filesize())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged or of another network: {error}") from error
 
 
 def _restore_weights(path: Path, file: h5py.File, model: keras.Model) -> None:
