@@ -1,3 +1,4 @@
+import codecs
 import io
 import os
 import pickle
@@ -336,6 +337,13 @@ def test_a_pickle_that_calls_anything_is_refused_and_nothing_is_called(
     with pytest.raises(UserError, match=rf"it asks for \S+\.{function.__name__}"):
         read_cifar10(str(folder))
     assert sorted(tmp_path.iterdir()) == [folder]
+
+
+def test_text_in_any_encoding_but_cifars_is_refused(folder):
+    """A name of an encoding is the name of a module that Python imports."""
+    (folder / "data_batch_1").write_bytes(pickle.dumps(Calls(codecs.encode, "x", "utf-7"), 2))
+    with pytest.raises(UserError, match="it asks for the encoding utf-7"):
+        read_cifar10(str(folder))
 
 
 def test_an_array_of_pointers_is_refused(folder, images):
