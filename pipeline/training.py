@@ -82,7 +82,7 @@ def train(
         run.checkpoint.restore(model)
         if schedule:  # the options decide, and they know the saved
             model.optimizer.learning_rate = learning_rate
-        elif run.args.batch_size != run.checkpoint.options["batch_size"]:
+        elif run.args.batch_size != run.checkpoint.options.get("batch_size", run.args.batch_size):
             # The optimizer's schedule counts steps, of which an epoch now has another number.
             steps = run.start_epoch * train_batches.steps_per_epoch
             model.optimizer.iterations.assign(steps)
