@@ -75,7 +75,7 @@ RESNET_56 = Network(
     "cifar10",
     32,
     10,
-    cifar10_config.DECAY["batch_size"],
+    cifar10_config.FAITHFUL.batch_size,
     goal=2.0,
 )
 NETWORKS = (
@@ -88,7 +88,7 @@ NETWORKS = (
         "tiny_imagenet",
         tiny_imagenet_config.IMAGE_SIZE,
         tiny_imagenet_config.NUM_CLASSES,
-        tiny_imagenet_config.DECAY["batch_size"],
+        tiny_imagenet_config.FAITHFUL.batch_size,
         goal=1.5,
     ),
 )
