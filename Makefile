@@ -1,6 +1,6 @@
 # make demo       trains on the embedded digits: a curve and a report in output/demo, in a minute
 # make test       runs the tests
-# make test-slow  runs the long ones: kill storms, corruption storms, whole data sets
+# make test-slow  runs the long ones: a kill at every point of an epoch, and 200 at random
 # make bench      measures speed beside stock Keras, and JAX and PyTorch where they are installed
 # make lint       checks style
 # Both commands set everything up in .venv first; PYTHON names another interpreter than python3.

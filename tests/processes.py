@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import forkedscript
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,9 +30,18 @@ def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
 
 
 def run(script: str, *arguments: object, backend: str = "tensorflow") -> str:
-    done = finish(start(script, *arguments, backend=backend))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """Runs a script to its end; returns what it printed."""
+    if backend != "tensorflow":
+        done = finish(start(script, *arguments, backend=backend))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    # Forked, it need not import TensorFlow once more.
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log))
+        printed = log.read_text()
+    assert status == 0, printed
+    return printed
 
 
 def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> str:

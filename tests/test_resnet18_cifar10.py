@@ -4,10 +4,12 @@ import importlib.util
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import keras
 import pytest
+from processes import run
 
 import resnet18_cifar10
 from pipeline import options
@@ -32,13 +34,8 @@ def data(cifar10_sample, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(run_python):
-    def run(*arguments):
-        done = run_python(SCRIPT, *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def train():
+    return partial(run, SCRIPT)
 
 
 @pytest.fixture(scope="module")
