@@ -14,7 +14,7 @@ from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
 from pipeline.errors import Diverged, Interrupted, UserError
-from pipeline.io.atomic import write_atomically
+from pipeline.io.atomic import discard_unfinished, write_atomically
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.checkpoints import checkpoint_path
 from pipeline.recipe import Recipe
@@ -91,7 +91,9 @@ def train(
         run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
     )
     if run.start_epoch == run.args.epochs:
-        checkpoint.on_train_begin()  # a kill may have come between the last one and `best.hdf5`
+        # A kill may have come between the last one and `best.hdf5`, or while its end was recorded.
+        checkpoint.on_train_begin()
+        discard_unfinished(run.options_path)
         return
     run.record(model)
 

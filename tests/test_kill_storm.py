@@ -165,14 +165,25 @@ def test_a_kill_before_any_change_of_a_file_in_an_epoch(
     assert_nothing_is_lost(output, straight)
 
 
-def test_a_kill_between_the_last_checkpoint_and_its_copy_as_the_best(go_on, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [
+        pytest.param(1, "best.hdf5", id="before its copy as the best"),
+        pytest.param(4, RESULTS[2], id="while the end is recorded"),
+    ],
+)
+def test_a_kill_behind_the_last_checkpoint(go_on, tmp_path, number, place):
     """Going on has nothing left to train then."""
     output = tmp_path / "output"
-    process = go_on(output, "--epochs", 1, first=partial(kill_before, 1, "best.hdf5"))
+    process = go_on(output, "--epochs", 1, first=partial(kill_before, number, place))
     assert finish(process) == -signal.SIGKILL
+    assert list(checkpoints(output / "checkpoints_decay")) == [1]
+    assert any(TEMPORARY.fullmatch(name) for name in files(output)) == (place == RESULTS[2])
+
     assert finish(go_on(output, "--epochs", 1)) == 0
     left = files(output)
     assert left["best.hdf5"].read_bytes() == left["epoch_1.hdf5"].read_bytes()
+    assert all(FILES.fullmatch(name) for name in left)
 
 
 def kill_within(name: str, room: int) -> None:

@@ -18,7 +18,7 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
         OSError: the data could not be written; `path` is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -29,6 +29,15 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         # A full disk does not say by itself which file it had no room for.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def discard_unfinished(path: Path) -> None:
+    """Removes what a kill amid `write_atomically` has left, for where nothing writes it again."""
+    _temporary(path).unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def replace_durably(source: Path, target: Path) -> None:
