@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -149,3 +151,18 @@ def test_stderr_is_free_again_even_when_nobody_reads_to_the_end(photo, capfd):
     next(read_images([photo] * 3, SIZE))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
+
+
+def test_no_thread_goes_on_decoding_after_an_exception(monkeypatch):
+    """One that does when Python ends has OpenCV abort the process."""
+
+    def decode(file, target):
+        if file == "0":
+            raise RuntimeError
+        time.sleep(0.05)
+
+    monkeypatch.setattr(imagefiles, "_decode", decode)
+    before = threading.active_count()
+    with pytest.raises(RuntimeError):
+        next(read_images([str(number) for number in range(40)], SIZE))
+    assert threading.active_count() == before

@@ -32,7 +32,7 @@ def read_images(
         The next images, uint8 RGB (k, size, size, 3), of grayscale files too; and by index in the
         block what is wrong with those that are left undefined.
     """
-    with ThreadPool() as pool:  # OpenCV decodes without holding Python's lock
+    with _threads() as pool:  # OpenCV decodes without holding Python's lock
         for start in range(0, len(files), BLOCK):
             block = files[start : start + BLOCK]
             images = np.empty((len(block), size, size, 3), dtype=np.uint8)
@@ -42,6 +42,16 @@ def read_images(
             if complained:  # nobody says about which file: one at a time, it is known
                 problems = [_decode_alone(*pair) for pair in zip(block, images, strict=True)]
             yield images, {index: error for index, error in enumerate(problems) if error}
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPool]:
+    pool = ThreadPool()
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+        pool.join()  # one that is still decoding when Python ends would abort the process
 
 
 def _decode(file: str, target: np.ndarray) -> UserError | None:
