@@ -39,7 +39,6 @@ def main() -> None:
     from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
-    from pipeline.schedule import polynomial_decay
 
     model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
     run = Run(parser.prog, args, checkpoint, model_path)
@@ -81,13 +80,16 @@ def main() -> None:
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
-    training.compile_model(
-        model, recipe, args.learning_rate, args.epochs, train_batches.steps_per_epoch
+    decay = training.compile_model(
+        model,
+        recipe,
+        args.learning_rate,
+        args.epochs,
+        train_batches.steps_per_epoch,
+        config.POWER,
     )
 
     # train
-    by_epoch = recipe.warmup_epochs is None
-    decay = polynomial_decay(args.learning_rate, args.epochs, config.POWER) if by_epoch else None
     training.train(model, train_batches, test_batches, run, decay, watched=False)
 
     # report

@@ -106,8 +106,10 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
                 write_split(split, new, config.IMAGE_SIZE, label_names)
             return count
 
+        colours = []
+
         def build_as_the_original() -> int:
-            original.build(*split, old)
+            colours.append(original.build(*split, old))
             with open(old, "rb") as file:
                 os.fsync(file)
             return count
@@ -118,7 +120,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         measured.append(Row("its size, bytes an image", PEER, *sizes, ("<=", 0.2)))
 
         # Tiny ImageNet: HDF5 to batches
-        colour = original.build(*split, old)
+        colour = colours[-1]
         preprocessors = [MeanPreprocessor(colour[::-1])]
         data = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
         augmenter = AffineAugmenter(**config.AUGMENTATION)

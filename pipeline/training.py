@@ -19,12 +19,17 @@ from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.checkpoints import checkpoint_path
 from pipeline.recipe import Recipe
 from pipeline.run import Run
-from pipeline.schedule import Schedule, warmup_cosine
+from pipeline.schedule import Schedule, polynomial_decay, warmup_cosine
 
 
 def compile_model(
-    model: keras.Model, recipe: Recipe, learning_rate: float, epochs: int, steps_per_epoch: int
-) -> None:
+    model: keras.Model,
+    recipe: Recipe,
+    learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    power: float,
+) -> Schedule | None:
     """Compiles a model for training by a recipe.
 
     Args:
@@ -33,11 +38,17 @@ def compile_model(
         learning_rate: the highest of the run.
         epochs: length of the run.
         steps_per_epoch: batches an epoch.
+        power: of the polynomial decay, where the recipe has no warm-up.
+
+    Returns:
+        The learning rate by epoch, for `train`; None where the optimizer has one by step.
     """
-    rate = learning_rate
-    if recipe.warmup_epochs is not None:
+    if recipe.warmup_epochs is None:
+        rate, schedule = learning_rate, polynomial_decay(learning_rate, epochs, power)
+    else:
         warmup_steps = recipe.warmup_epochs * steps_per_epoch
         rate = warmup_cosine(learning_rate, epochs * steps_per_epoch, warmup_steps)
+        schedule = None
     loss = "sparse_categorical_crossentropy"
     if recipe.one_hot:
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
@@ -52,6 +63,7 @@ def compile_model(
         loss=loss,
         metrics=["accuracy"],
     )
+    return schedule
 
 
 def train(

@@ -30,7 +30,7 @@ def compiled():
     def compiled():
         keras.utils.set_random_seed(1)
         model = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
-        training.compile_model(model, RECIPE, 0.1, epochs=2, steps_per_epoch=3)
+        training.compile_model(model, RECIPE, 0.1, epochs=2, steps_per_epoch=3, power=1.0)
         return model
 
     return compiled
