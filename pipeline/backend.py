@@ -74,7 +74,10 @@ def gpu_names() -> list[str]:
 
 
 def accelerate(model: keras.Model) -> None:
-    """Lets a model's layers compute in a faster way where the backend has one, to equal results."""
+    """Lets a model compute in a faster way where the backend has one, to equal results.
+
+    Its updates as well if it is compiled already.
+    """
     import keras
 
     if keras.backend.backend() == "tensorflow":

@@ -132,3 +132,27 @@ def test_half_precision_is_left_to_keras():
     )
     use_fused_kernels(model)
     assert "call" not in vars(model.layers[0])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_weights_are_updated_as_keras_does(residual, images, nesterov):
+    start, results = residual.get_weights(), []
+    for fused in (False, True):
+        residual.set_weights(start)
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=nesterov)
+        residual.compile(optimizer, "mse")
+        if fused:
+            use_fused_kernels(residual)
+            assert "update_step" in vars(optimizer), "the optimizer was not given the fused kernel"
+        x = images[..., :4]
+        residual.fit(x, np.sin(x), epochs=5, verbose=0)
+        results.append([*residual.get_weights(), *(v.numpy() for v in optimizer.variables)])
+    assert not np.allclose(results[0][0], start[0])
+    for stock, fused in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, stock, rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimizer_without_momentum_is_left_to_keras(residual):
+    residual.compile(keras.optimizers.SGD(0.1), "mse")
+    use_fused_kernels(residual)
+    assert "update_step" not in vars(residual.optimizer)
