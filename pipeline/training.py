@@ -110,7 +110,9 @@ def train(
     run.record(model)
 
     stop = StopOnSignal()
+    # Scaling of the loss, in half precision, wraps the optimizer.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    averaged = AveragedWeights(optimizer, restored=run.checkpoint is not None)
     callbacks = [
         stop,
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
@@ -122,7 +124,7 @@ def train(
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: checkpoint.put_later_aside()),
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
         checkpoint,
-        *([AveragedWeights(restored=run.checkpoint is not None)] if optimizer.use_ema else []),
+        *([averaged] if optimizer.use_ema else []),
     ]
     try:
         with stop:

@@ -74,7 +74,7 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, t
         steps_per_epoch=3,
         shuffle=False,
         verbose=0,
-        callbacks=[Spy(), AveragedWeights(restored=False)],
+        callbacks=[Spy(), AveragedWeights(model.optimizer, restored=False)],
     )
     assert len(weights) == 6
     average = weights[0]

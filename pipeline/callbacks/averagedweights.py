@@ -22,11 +22,13 @@ class AveragedWeights(keras.callbacks.Callback):
     leaves only the averages: a run could not go on from there exactly.
 
     Args:
+        optimizer: the model's, without the scaling of the loss that may wrap it.
         restored: whether the model comes from a checkpoint, and so holds the averages.
     """
 
-    def __init__(self, restored: bool):
+    def __init__(self, optimizer: keras.optimizers.Optimizer, restored: bool):
         super().__init__()
+        self._optimizer = optimizer
         self._restored = restored
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -43,9 +45,8 @@ class AveragedWeights(keras.callbacks.Callback):
         self._swap()
 
     def _swap(self) -> None:
-        # Scaling of the loss, in half precision, wraps the optimizer.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        averages = optimizer._model_variables_moving_average  # Keras has no public name for them
+        # Keras has no public name for them.
+        averages = self._optimizer._model_variables_moving_average
         for weight, average in zip(self.model.trainable_variables, averages, strict=True):
             # A copy: what is got from torch is the variable's own memory.
             value = np.array(keras.ops.convert_to_numpy(weight))

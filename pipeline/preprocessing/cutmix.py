@@ -1,5 +1,7 @@
 """Images with a rectangle of another, and labels to match."""
 
+import math
+
 import numpy as np
 
 from pipeline.preprocessing.draw import Draw
@@ -18,7 +20,7 @@ class CutMix:
         until: first epoch, from 0, in which nothing is mixed any more; none by default.
     """
 
-    def __init__(self, probability: float, alpha: float = 1.0, until: int | None = None):
+    def __init__(self, probability: float, alpha: float = 1.0, until: float = math.inf):
         self.probability, self.alpha, self.until = probability, alpha, until
 
     def mix(
@@ -34,8 +36,7 @@ class CutMix:
         Returns:
             Images and labels, each of the shape and type it had.
         """
-        resting = self.until is not None and rng.epoch >= self.until
-        if resting or rng.random() >= self.probability:
+        if rng.epoch >= self.until or rng.random() >= self.probability:
             return images, labels
         size = np.array(images.shape[1:3])
         part = np.rint(size * np.sqrt(1 - rng.beta(self.alpha, self.alpha))).astype(int)

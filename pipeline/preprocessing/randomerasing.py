@@ -1,5 +1,7 @@
 """Random rectangles erased from images."""
 
+import math
+
 import numpy as np
 
 from pipeline.preprocessing.draw import Draw
@@ -19,7 +21,7 @@ class RandomErasing:
     def __init__(
         self,
         probability: float,
-        until: int | None = None,
+        until: float = math.inf,
         scale: tuple[float, float] = (0.02, 0.33),
         ratio: tuple[float, float] = (0.3, 3.3),
     ):
@@ -36,7 +38,7 @@ class RandomErasing:
         Returns:
             `images`.
         """
-        if self.until is not None and rng.epoch >= self.until:
+        if rng.epoch >= self.until:
             return images
         chosen = np.flatnonzero(rng.random(len(images)) < self.probability)
         rectangles = draw_rectangles(len(chosen), *images.shape[1:3], self.scale, self.ratio, rng)

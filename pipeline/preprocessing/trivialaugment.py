@@ -1,5 +1,6 @@
 """TrivialAugment: one operation an image, of random kind and strength."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class TrivialAugment:
         until: first epoch, from 0, in which no image is chosen any more; none by default.
     """
 
-    def __init__(self, probability: float = 1.0, until: int | None = None):
+    def __init__(self, probability: float = 1.0, until: float = math.inf):
         self.probability, self.until = probability, until
 
     def augment(self, images: np.ndarray, rng: Draw) -> np.ndarray:
@@ -35,7 +36,7 @@ class TrivialAugment:
         Returns:
             `images`.
         """
-        if self.until is not None and rng.epoch >= self.until:
+        if rng.epoch >= self.until:
             return images
         count = len(images)
         chosen = rng.random(count) < self.probability
