@@ -28,6 +28,7 @@ PACKAGES = (
     "torch",
     "numpy",
     "h5py",
+    "opencv-python",
     "opencv-python-headless",
     "keras-hub",
     "torchvision",
