@@ -3,6 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.errors import UserError
+from pipeline.io.dataset import Dataset
 from pipeline.io.datasets import hold_out, read_dataset
 from pipeline.io.digits import read_digits
 
@@ -59,18 +60,36 @@ def test_a_data_set_is_read_by_its_name(digits):
         read_dataset("mnist")
 
 
-def test_images_held_out_are_the_last_training_images_of_every_class(digits):
-    held = hold_out(digits, 100)
-    assert np.bincount(held.test_labels).tolist() == [10] * 10
-    assert len(held.train_labels) == len(digits.train_labels) - 100
-    for label in range(10):
-        images = digits.train_images[digits.train_labels == label]
-        kept = held.train_images[held.train_labels == label]
-        out = held.test_images[held.test_labels == label]
-        np.testing.assert_array_equal(np.concatenate([kept, out]), images)
+def test_held_out_training_images_take_the_place_of_the_test_images(digits):
+    held = hold_out(digits, 300)
+    together = np.concatenate([held.train_images, held.test_images])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train_images))
+    label_of = dict(zip(map(bytes, digits.train_images), digits.train_labels, strict=True))
+    for images, labels in [
+        (held.train_images, held.train_labels),
+        (held.test_images, held.test_labels),
+    ]:
+        assert [label_of[image.tobytes()] for image in images] == labels.tolist()
+    share = np.bincount(digits.train_labels) * 300 / len(digits.train_labels)
+    assert np.abs(np.bincount(held.test_labels) - share).max() < 1
 
 
-@pytest.mark.parametrize("count", [5, 101, 1_400])
-def test_as_many_cannot_be_held_out(digits, count):
-    with pytest.raises(ValueError, match=f"{count} images cannot be held out"):
+def test_images_are_held_out_from_all_over_the_training_set(digits):
+    numbered = Dataset(
+        np.arange(1_000),
+        np.repeat(np.arange(10), 100),
+        digits.test_images,
+        digits.test_labels,
+        digits.label_names,
+    )
+    held = hold_out(numbered, 500)
+    assert (np.diff(held.train_images) > 0).all()
+    in_each_half = np.bincount(held.test_images // 50)
+    assert in_each_half.min() > 10
+    np.testing.assert_array_equal(held.test_images, hold_out(numbered, 500).test_images)
+
+
+@pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])
+def test_both_sides_need_images_of_every_class(digits, count):
+    with pytest.raises(ValueError, match="test_size|train_size"):
         hold_out(digits, count)

@@ -1,6 +1,7 @@
 """The data sets that fit into memory, by name."""
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
 from pipeline.io.cifar10 import read_cifar10
@@ -29,24 +30,29 @@ def read_dataset(name: str, path: str | None = None) -> Dataset:
 
 
 def hold_out(data: Dataset, count: int) -> Dataset:
-    """Puts training images in the place of the test images, the last ones of every class.
+    """Puts training images in the place of the test images, drawn at random and always alike.
+
+    At random, since files in the order of their names have like pictures side by side.
 
     Args:
         data: the data set.
-        count: how many images, a multiple of the number of classes.
+        count: how many images, of every class its share.
 
     Raises:
-        ValueError: `count` is no multiple, or leaves no training images of a class.
+        ValueError: not every class would have images on both sides.
     """
-    each, rest = divmod(count, len(data.label_names))
-    if rest or not 0 < each < np.bincount(data.train_labels).min():
-        raise ValueError(f"{count} images cannot be held out of {len(data.train_labels)}")
-    held = np.zeros(len(data.train_labels), dtype=bool)
-    for label in range(len(data.label_names)):
-        held[np.flatnonzero(data.train_labels == label)[-each:]] = True
+    kept, held = (
+        np.sort(indices)
+        for indices in train_test_split(
+            np.arange(len(data.train_labels)),
+            test_size=count,
+            stratify=data.train_labels,
+            random_state=42,
+        )
+    )
     return Dataset(
-        data.train_images[~held],
-        data.train_labels[~held],
+        data.train_images[kept],
+        data.train_labels[kept],
         data.train_images[held],
         data.train_labels[held],
         data.label_names,
