@@ -57,20 +57,19 @@ def main() -> None:
 
     # data
     data = read_dataset(args.dataset, args.data)
-    preprocessors = [ScalePreprocessor()]
-    augmentation = config.AUGMENTATION[args.dataset] if args.augment else None
+    scale = ScalePreprocessor()
+    augmenters = [AffineAugmenter(**config.AUGMENTATION[args.dataset])] if args.augment else []
     train_batches = TrainingBatches(
         data.train_images,
         data.train_labels,
         args.batch_size,
-        preprocessors,
-        augmenter=AffineAugmenter(**augmentation) if augmentation else None,
+        [scale, *augmenters],
         seed=args.seed,
         start_epoch=run.start_epoch,
         workers=args.workers,
     )
     test_batches = EvaluationBatches(
-        data.test_images, data.test_labels, args.batch_size, preprocessors, args.workers
+        data.test_images, data.test_labels, args.batch_size, [scale], args.workers
     )
 
     # model

@@ -40,19 +40,18 @@ def main() -> None:
 
     # data
     data = read_dataset(args.dataset, args.data)
-    preprocessors = [MeanPreprocessor.of_images(data.train_images)]
+    mean = MeanPreprocessor.of_images(data.train_images)
     train_batches = TrainingBatches(
         data.train_images,
         data.train_labels,
         args.batch_size,
-        preprocessors,
-        augmenter=AffineAugmenter(**config.AUGMENTATION[args.dataset]),
+        [mean, AffineAugmenter(**config.AUGMENTATION[args.dataset])],
         seed=args.seed,
         start_epoch=run.start_epoch,
         workers=args.workers,
     )
     test_batches = EvaluationBatches(
-        data.test_images, data.test_labels, args.batch_size, preprocessors, args.workers
+        data.test_images, data.test_labels, args.batch_size, [mean], args.workers
     )
 
     # model

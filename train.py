@@ -42,16 +42,15 @@ def main() -> None:
     hdf5 = Path(args.hdf5)
     train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
-    preprocessors = [MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)]
+    mean = MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)
     train_batches = train.training_batches(
         args.batch_size,
-        preprocessors,
-        augmenter=AffineAugmenter(**config.AUGMENTATION),
+        [mean, AffineAugmenter(**config.AUGMENTATION)],
         seed=args.seed,
         start_epoch=run.start_epoch,
         workers=args.workers,
     )
-    val_batches = val.evaluation_batches(args.batch_size, preprocessors, args.workers)
+    val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers)
 
     # model
     model = ResNet.build(

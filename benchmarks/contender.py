@@ -117,8 +117,10 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
             data.train_images,
             data.train_labels,
             args.batch_size,
-            [MeanPreprocessor.of_images(data.train_images)],
-            AffineAugmenter(**config.AUGMENTATION["cifar10"]),
+            [
+                MeanPreprocessor.of_images(data.train_images),
+                AffineAugmenter(**config.AUGMENTATION["cifar10"]),
+            ],
             workers=2,
         )
         works["epoch"] = lambda steps: model.fit(

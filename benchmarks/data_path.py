@@ -124,7 +124,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         preprocessors = [MeanPreprocessor(colour[::-1])]
         data = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
         augmenter = AffineAugmenter(**config.AUGMENTATION)
-        training = data.training_batches(BATCH_SIZE, preprocessors, augmenter, workers=WORKERS)
+        training = data.training_batches(BATCH_SIZE, [*preprocessors, augmenter], workers=WORKERS)
         evaluation = data.evaluation_batches(BATCH_SIZE, preprocessors, workers=WORKERS)
 
         def original_batches(augmentation: dict | None = None) -> Iterator:
@@ -151,7 +151,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
     mean = MeanPreprocessor.of_images(images)
     augmentation = cifar10_config.AUGMENTATION["cifar10"]
     training = TrainingBatches(
-        images, labels, BATCH_SIZE, [mean], AffineAugmenter(**augmentation), workers=WORKERS
+        images, labels, BATCH_SIZE, [mean, AffineAugmenter(**augmentation)], workers=WORKERS
     )
     centred = mean.preprocess(images)
     theirs = original.array_batches(centred, labels, 10, BATCH_SIZE, augmentation)

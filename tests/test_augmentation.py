@@ -75,8 +75,7 @@ def test_the_faithful_order_is_the_mean_then_the_affine_transform(photos):
         photos,
         np.arange(COUNT) % 4,
         8,
-        [MeanPreprocessor.of_images(photos)],
-        AffineAugmenter(shift=0.1, flip=True),
+        [MeanPreprocessor.of_images(photos), AffineAugmenter(shift=0.1, flip=True)],
         seed=5,
     )
     for place in [(0, 0), (3, 2)]:

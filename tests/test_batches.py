@@ -43,8 +43,7 @@ def augmented(**settings):
         images,
         labels,
         6,
-        [MeanPreprocessor.of_images(images)],
-        AffineAugmenter(rotation=10, shift=0.1, flip=True),
+        [MeanPreprocessor.of_images(images), AffineAugmenter(rotation=10, shift=0.1, flip=True)],
         **settings,
     )
 
@@ -91,7 +90,7 @@ def test_over_the_epochs_no_image_is_left_out():
 def test_every_batch_of_every_epoch_is_augmented_anew():
     image, _ = photos(count=1)
     images = np.repeat(image, 4, axis=0)
-    batches = TrainingBatches(images, np.zeros(4), 2, augmenter=AffineAugmenter(shift=0.3))
+    batches = TrainingBatches(images, np.zeros(4), 2, [AffineAugmenter(shift=0.3)])
     seen = [batches.batch(epoch, index)[0] for epoch in range(3) for index in range(2)]
     assert len({image.tobytes() for batch in seen for image in batch}) == 3 * 4
 
@@ -119,7 +118,7 @@ def test_images_are_preprocessed_in_turn_then_augmented_and_come_as_float32():
     before = images.copy()
     mean = MeanPreprocessor.of_images(images)
     mirror = AffineAugmenter(flip=True)
-    batches = TrainingBatches(images, labels, 20, [mean, Doubled()], mirror)
+    batches = TrainingBatches(images, labels, 20, [mean, Doubled(), mirror])
     ours, order = batches.batch(0, 0)
     assert (ours.dtype, order.dtype) == (np.float32, np.int32)
     prepared = 2 * (images[order].astype(np.float64) - mean.mean)

@@ -232,7 +232,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_by_bit(tmp_path, tiny_i
         batches = TrainingBatches(
             *tiny_images,
             8,
-            augmenter=AffineAugmenter(shift=0.1, flip=True),
+            [AffineAugmenter(shift=0.1, flip=True)],
             start_epoch=start_epoch,
         )
         model.fit(

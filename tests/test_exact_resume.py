@@ -38,9 +38,9 @@ def train(precision, tiny_network, tiny_images, tmp_path):
         args, checkpoint = parse_training(parser, [*options, "--epochs", str(epochs)])
         run = Run(SCRIPT, args, checkpoint)
         keras.utils.set_random_seed(args.seed)
-        augmenter = AffineAugmenter(shift=0.1, flip=True)
+        augmenters = [AffineAugmenter(shift=0.1, flip=True)]
         settings = {"start_epoch": run.start_epoch, "workers": workers}
-        train_batches = TrainingBatches(*tiny_images, 8, augmenter=augmenter, **settings)
+        train_batches = TrainingBatches(*tiny_images, 8, augmenters, **settings)
         test_batches = EvaluationBatches(*tiny_images, 8, workers=workers)
         training.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
         return (run.checkpoints / f"epoch_{epochs}.hdf5").read_bytes()

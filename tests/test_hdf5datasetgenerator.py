@@ -47,7 +47,7 @@ def test_it_has_what_was_written(path):
 def test_training_batches_are_those_of_the_images_in_memory(path):
     def settings():
         mean, augmenter = MeanPreprocessor(np.ones(3)), AffineAugmenter(rotation=9, flip=True)
-        return 16, [mean], augmenter, 7, 2
+        return 16, [mean, augmenter], 7, 2
 
     from_file = opened(path).training_batches(*settings())
     in_memory = TrainingBatches(IMAGES, LABELS, *settings())

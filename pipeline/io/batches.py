@@ -99,7 +99,6 @@ class TrainingBatches(ImageBatches):
     Args:
         images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
         preprocessors: as for `ImageBatches`; augmenters may be among them.
-        augmenter: applied to the preprocessed images.
         seed: of the permutations and the augmentation.
         start_epoch: epochs already trained; batch 0 is the first of the epoch after them.
         mixer: applied to the batch in the end; its labels have to be one-hot.
@@ -111,7 +110,6 @@ class TrainingBatches(ImageBatches):
         labels: np.ndarray,
         batch_size: int,
         preprocessors: Sequence[Preprocessor | Augmenter] = (),
-        augmenter: Augmenter | None = None,
         seed: int = 0,
         start_epoch: int = 0,
         workers: int = 1,
@@ -119,7 +117,6 @@ class TrainingBatches(ImageBatches):
         mixer: CutMix | None = None,
     ):
         super().__init__(images, labels, batch_size, preprocessors, workers, one_hot)
-        self.augmenter = augmenter
         self.mixer = mixer
         self.seed = seed
         self.start_epoch = start_epoch
@@ -140,8 +137,6 @@ class TrainingBatches(ImageBatches):
             random = isinstance(step, Augmenter)
             images = step.augment(images, rng) if random else step.preprocess(images)
         images = images.astype(np.float32, copy=False)
-        if self.augmenter is not None:
-            images = self.augmenter.augment(images, rng)
         if self.mixer is not None:
             images, labels = self.mixer.mix(images, labels, rng)
         return images, labels

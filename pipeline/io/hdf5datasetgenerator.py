@@ -35,7 +35,7 @@ class HDF5DatasetGenerator:
 
     Example:
         >>> train = HDF5DatasetGenerator("train.hdf5", classes=200, size=64)
-        >>> batches = train.training_batches(64, augmenter=AffineAugmenter(flip=True), seed=42)
+        >>> batches = train.training_batches(64, [AffineAugmenter(flip=True)], seed=42)
     """
 
     def __init__(self, path: str | Path, classes: int, size: int):
