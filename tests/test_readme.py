@@ -19,6 +19,10 @@ def blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
 
 
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
+
+
 def commands(text: str) -> list[str]:
     return [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("python ")]
 
@@ -71,6 +75,15 @@ def test_the_long_commands_get_as_far_as_their_data(command, clone, tmp_path):
     expected = "nowhere|no such file|needs keras_hub|a comparison takes two"
     complaint = log.read_text().splitlines()[-1]
     assert re.search(expected, complaint), complaint
+
+
+def test_the_published_model_classifies_as_shown(cifar10_sample, monkeypatch):
+    code = next(text for text in python_blocks() if "load_model" in text)
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(code.replace('"cifar10"', f'"cifar10", "{cifar10_sample}"'), names)
+    right = names["probabilities"].argmax(axis=1) == names["data"].test_labels
+    assert right.mean() > 0.82
 
 
 def test_every_script_is_explained():
