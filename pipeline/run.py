@@ -17,7 +17,7 @@ from pipeline import options
 from pipeline.backend import gpu_names
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_atomically
-from pipeline.io.checkpoints import checkpoints
+from pipeline.io.checkpoints import best_path, checkpoints
 from pipeline.io.lock import lock
 from pipeline.io.modelfile import Checkpoint
 
@@ -79,30 +79,39 @@ class Run:
         self._locks = [lock(folder) for folder in folders]
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
-        self._refuse_to_overwrite(model_path, resumed=args.resume or checkpoint is not None)
+        self._refuse_to_overwrite(model_path)
 
-    def _refuse_to_overwrite(self, model_path: Path | None, resumed: bool) -> None:
+    def _refuse_to_overwrite(self, model_path: Path | None) -> None:
         another = "--resume goes on with it; a new run needs another --output"
         if self.history_path.exists():
             found = histories.read_history(self.history_path)
-            if not resumed:
+            if not (self.args.resume or self.checkpoint):
                 raise UserError(
                     f"{self.history_path} holds the {histories.epochs(found)} epochs of an earlier "
                     f"run: {another}"
                 )
             # A kill may have come between the first epoch's history and its checkpoint.
-            only_begun = self.checkpoint is None and histories.epochs(found) == 1
+            only_begun = not self.start_epoch and histories.epochs(found) == 1
+            only_begun = only_begun and not self.report_path.exists()
             if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
                     f"{self.history_path} belongs to another run than the one that goes on here: "
                     "give this one another --output"
                 )
-        if not resumed and model_path and model_path.exists():
+        if self.checkpoint:
+            return
+        # A run that has not reached its first checkpoint has none of these, resumed or not.
+        if model_path and model_path.exists():
             raise UserError(f"{model_path} is the model of an earlier run: give another --model")
-        if not resumed and (found := checkpoints(self.checkpoints)):
+        if found := checkpoints(self.checkpoints):
             raise UserError(
                 f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
                 f"{another} or --checkpoints"
+            )
+        if (best := best_path(self.checkpoints)).exists():
+            raise UserError(
+                f"{best} is the best checkpoint of an earlier run: a new run needs another "
+                "--output or --checkpoints"
             )
 
     def record(self, model: keras.Model, images_per_second: Sequence[float] | None = None) -> None:

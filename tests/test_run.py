@@ -91,12 +91,30 @@ def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
     assert checkpoint.exists()
 
 
-def test_a_new_run_does_not_overwrite_a_model(run, tmp_path):
+@pytest.mark.parametrize("argv", [(), ("--resume",)])
+def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, argv, tmp_path):
     (tmp_path / "model.hdf5").touch()
     with pytest.raises(
         UserError, match=r"model\.hdf5 is the model of an earlier run: give another"
     ):
-        run(model_path=tmp_path / "model.hdf5")
+        run(*argv, model_path=tmp_path / "model.hdf5")
+
+
+@pytest.mark.parametrize("argv", [(), ("--resume",)])
+def test_a_run_without_a_checkpoint_does_not_overwrite_the_best_one(run, argv, output):
+    (output / "checkpoints").mkdir(parents=True)
+    (output / "checkpoints" / "best.hdf5").touch()
+    with pytest.raises(UserError, match=r"best\.hdf5 is the best checkpoint of an earlier run"):
+        run(*argv)
+
+
+def test_a_finished_run_of_one_epoch_is_not_overwritten(run, output):
+    output.mkdir()
+    (output / "train_it.json").write_text(json.dumps({"loss": [2.0]}))
+    run("--resume", "--checkpoints", str(output / "elsewhere"))
+    (output / "train_it_report.txt").touch()
+    with pytest.raises(UserError, match="belongs to another run"):
+        run("--resume", "--checkpoints", str(output / "elsewhere"))
 
 
 def test_a_history_that_cannot_be_read_is_not_overwritten(run, output):

@@ -9,14 +9,12 @@ from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.history import History
 from pipeline.io.atomic import write_atomically
-from pipeline.io.checkpoints import checkpoint_path, checkpoints
+from pipeline.io.checkpoints import best_path, checkpoint_path, checkpoints
 from pipeline.io.modelfile import read_checkpoint, save_model
-
-BEST = "best.hdf5"
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
-    """Writes `epoch_{N}.hdf5` after every epoch, keeps every fifth, and `best.hdf5`.
+    """Writes `epoch_{N}.hdf5` after every epoch, keeps every `every`-th, and `best.hdf5`.
 
     A checkpoint holds weights, all variables of the optimizer, epoch, history and options, and is
     written atomically. The latest epoch's is always there; it is removed once a later one is on
@@ -85,12 +83,12 @@ class EpochCheckpoint(keras.callbacks.Callback):
         accuracy = self.history.get("val_accuracy", [])
         if accuracy and (self._best is None or accuracy[-1] > self._best):
             self._best = accuracy[-1]
-            _replace_by_copy(path, self.output_path / BEST)
+            _replace_by_copy(path, best_path(self.output_path))
 
 
 def _best_accuracy(folder: Path) -> float | None:
     try:
-        return read_checkpoint(folder / BEST).history["val_accuracy"][-1]
+        return read_checkpoint(best_path(folder)).history["val_accuracy"][-1]
     except (UserError, KeyError, IndexError):  # none yet, or damaged: the next epoch makes one
         return None
 

@@ -1,4 +1,4 @@
-"""A folder of checkpoints, `epoch_{N}.hdf5`."""
+"""A folder of checkpoints, `epoch_{N}.hdf5`, with the best one, `best.hdf5`."""
 
 import re
 import sys
@@ -13,6 +13,11 @@ _NAME = re.compile(r"epoch_(\d+)\.hdf5")
 def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Returns where the checkpoint of an epoch lies."""
     return folder / f"epoch_{epoch}.hdf5"
+
+
+def best_path(folder: Path) -> Path:
+    """Returns where the checkpoint of the highest validation accuracy lies."""
+    return folder / "best.hdf5"
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
