@@ -40,13 +40,13 @@ def main() -> None:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
 
-    model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
-    run = Run(parser.prog, args, checkpoint, model_path)
-
-    # data
     recipe = config.RECIPES[args.recipe]
     if not config.AUGMENTATION[args.dataset].get("flip"):
         recipe = recipe.unmirrored()
+    model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
+    run = Run(parser.prog, args, checkpoint, model_path, recipe=recipe)
+
+    # data
     data = read_dataset(args.dataset, args.data)
     if recipe.holdout:
         data = hold_out(data, recipe.holdout)

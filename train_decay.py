@@ -35,11 +35,11 @@ def main() -> None:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
 
+    recipe = config.RECIPES[args.recipe]
     model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
-    run = Run(parser.prog, args, checkpoint, model_path, name="resnet_tinyimagenet_decay")
+    run = Run(parser.prog, args, checkpoint, model_path, "resnet_tinyimagenet_decay", recipe)
 
     # data
-    recipe = config.RECIPES[args.recipe]
     hdf5 = Path(args.hdf5)
     train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)

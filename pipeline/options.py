@@ -27,6 +27,9 @@ SHARED_RUN_OPTIONS = ("dataset", "data", "every", "seed", "precision")
 # Of a run's options, what the weights in a checkpoint and the optimizer's variables depend on.
 NETWORK_OPTIONS = ("dataset", "stages", "filters", "model", "recipe")
 
+# What a recipe has a default of its own for.
+OF_RECIPES = ("epochs", "batch_size", "learning_rate")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints take one line, for a script that its docstring describes."""
@@ -259,7 +262,7 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _recipe_defaults(recipe: Recipe) -> dict:
-    return {name: getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate")}
+    return {name: getattr(recipe, name) for name in OF_RECIPES}
 
 
 def _as_arguments(checkpoint: Checkpoint, names: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import best_path, checkpoints
 from pipeline.io.lock import lock
 from pipeline.io.modelfile import Checkpoint
+from pipeline.recipe import Recipe
 
 PACKAGES = (
     "keras",
@@ -47,9 +48,12 @@ class Run:
         checkpoint: what the run goes on from.
         model_path: where the final model goes, if the run has one.
         name: what the results are named; by default after the script.
+        recipe: what the run trains by; the options decide over its epochs, batch size and learning
+            rate.
 
     Raises:
-        UserError: another run is at work in the folders, or has left its results in them.
+        UserError: another run is at work in the folders, or has left its results in them, or the
+            recipe is not that of the checkpoint any more.
         OSError: a folder cannot be written.
     """
 
@@ -60,10 +64,14 @@ class Run:
         checkpoint: Checkpoint | None,
         model_path: Path | None = None,
         name: str | None = None,
+        recipe: Recipe | None = None,
     ):
         self.args = args
         self.checkpoint = checkpoint
         self.options = options.run_options(args, script)
+        if recipe:
+            decided = {name: getattr(args, name) for name in options.OF_RECIPES}
+            self.options["recipe_parts"] = dataclasses.asdict(recipe) | decided
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
 
@@ -80,6 +88,7 @@ class Run:
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path)
+        self._refuse_another_recipe()
 
     def _refuse_to_overwrite(self, model_path: Path | None) -> None:
         another = "--resume goes on with it; a new run needs another --output"
@@ -114,6 +123,16 @@ class Run:
                 "--output or --checkpoints"
             )
 
+    def _refuse_another_recipe(self) -> None:
+        trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
+        for name, part in self.options.get("recipe_parts", {}).items():
+            if name not in options.OF_RECIPES and (before := trained.get(name, part)) != part:
+                raise UserError(
+                    f"{self.checkpoint.path} was trained with {name} {before}, and its recipe has "
+                    f"{part} now: put it back to go on, or start a run of its own without the "
+                    "checkpoint"
+                )
+
     def record(self, model: keras.Model, images_per_second: Sequence[float] | None = None) -> None:
         """Writes the resolved options and all that the result depends on beside them.
 
@@ -122,11 +141,9 @@ class Run:
             images_per_second: speed of the training by epoch, once it has ended.
         """
         backend = keras.backend.backend()
-        recipes = self.args.recipes
         record = {
             "command": options.command_again(sys.argv),
             "options": self.options,
-            "recipe": dataclasses.asdict(recipes[self.args.recipe]) if recipes else None,
             "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
             "start_epoch": self.start_epoch,
             "parameters": model.count_params(),

@@ -3,6 +3,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import keras
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.io.modelfile import read_checkpoint
 from pipeline.options import parse_training, training_parser
+from pipeline.recipe import Recipe
 from pipeline.run import Run
 
 DEFAULTS = {
@@ -129,6 +132,30 @@ def test_results_of_another_name_do_not_stand_in_the_way(run, output):
     output.mkdir()
     (output / "another.json").write_text(json.dumps(HISTORY))
     run()
+
+
+# recipes
+
+RECIPE = Recipe(10, 64, 0.1, reg=0, module_reg=0, momentum=0.9, affine={"shift": 0.1})
+
+
+@pytest.fixture
+def of_recipe(run, checkpoint, write_checkpoint):
+    """Goes on from the checkpoint of a run by RECIPE."""
+    trained = run("--resume", recipe=RECIPE).options
+    write_checkpoint(checkpoint, 3, HISTORY, trained)
+    return partial(run, "--resume")
+
+
+def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(of_recipe):
+    same = of_recipe("--epochs", "20", "--learning-rate", "0.5", recipe=replace(RECIPE, epochs=7))
+    parts = same.options["recipe_parts"]
+    assert (parts["epochs"], parts["learning_rate"], parts["momentum"]) == (20, 0.5, 0.9)
+
+
+def test_a_recipe_that_was_changed_meanwhile_is_refused(of_recipe):
+    with pytest.raises(UserError, match=r"epoch_3.* was trained with cutout 0, .* has 12 now: put"):
+        of_recipe(recipe=replace(RECIPE, cutout=12))
 
 
 # going on
