@@ -61,6 +61,8 @@ def main() -> None:
     backend.accelerate(model)
 
     # report
+    if args.save:
+        Path(args.save).parent.mkdir(parents=True, exist_ok=True)
     predictions = model.predict(batches, verbose=0)
     rank1, rank5 = rank5_accuracy(predictions, images.labels)
     print(f"{args.model} on the {len(images.labels)} images of {path}")

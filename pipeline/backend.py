@@ -46,6 +46,7 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             f"or name an installed one with KERAS_BACKEND={' or '.join(BACKENDS)}"
         ) from error
     keras.config.set_dtype_policy(precision)
+    keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
     backend = keras.backend.backend()
     device = ", ".join(names) or f"CPU ({os.cpu_count()} cores)"
     version = sys.modules[backend].__version__

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,7 @@ def training_parser(
     if "stages" in defaults:
         add_network_options(parser, defaults)
     add("--every", type=positive_int, default=5, metavar="N", help="keep every Nth checkpoint (5)")
-    add("--seed", type=_natural, default=42, metavar="S", help="default: %(default)s")
+    add("--seed", type=_seed, default=42, metavar="S", help="default: %(default)s")
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     add("--workers", type=positive_int, default=2, metavar="N", help="threads making batches (2)")
     run_options = [
@@ -129,7 +130,7 @@ def check_network(parser: Parser, args: argparse.Namespace) -> None:
 
 
 def positive_int(text: str) -> int:
-    """Is the type of an option that counts something."""
+    """Parses an integer from 1 up, as argparse's `type`."""
     return _number(text, int, 1)
 
 
@@ -178,11 +179,10 @@ def parse_training(
             )
         print(f"  {option}: {_text(old)} -> {_text(new)}")
     if args.learning_rate == saved.learning_rate:
-        print(f"  --learning-rate: {args.learning_rate:g} (the checkpoint's)")
+        print(f"  --learning-rate: {args.learning_rate} (the checkpoint's)")
     if checkpoint.epoch > args.epochs:
         raise UserError(
-            f"{checkpoint.path} has already {checkpoint.epoch} epochs: "
-            f"--epochs {args.epochs} lies behind it"
+            f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs {args.epochs}"
         )
     return args, checkpoint
 
@@ -218,8 +218,10 @@ def command_again(argv: Sequence[str], learning_rate: float | None = None) -> st
     """
     if learning_rate is not None:
         argv = [*_without(argv, "--learning-rate", values=1), "--learning-rate"]
-        argv.append(f"{learning_rate:g}")
-    return "python " + shlex.join(argv)
+        argv.append(str(learning_rate))
+    backend = os.environ.get("KERAS_BACKEND")
+    chosen = f"KERAS_BACKEND={shlex.quote(backend)} " if backend else ""
+    return f"{chosen}python {shlex.join(argv)}"
 
 
 def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
@@ -299,8 +301,11 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _natural(text: str) -> int:
-    return _number(text, int, 0)
+def _seed(text: str) -> int:
+    seed = _number(text, int, 0)
+    if seed >= 2**32:  # NumPy's limit
+        raise argparse.ArgumentTypeError(f"{text} is above {2**32 - 1}")
+    return seed
 
 
 def _positive_float(text: str) -> float:

@@ -68,7 +68,7 @@ class Run:
     ):
         self.args = args
         self.checkpoint = checkpoint
-        self.options = options.run_options(args, script)
+        self.options = options.run_options(args, script) | {"backend": keras.backend.backend()}
         if recipe:
             decided = {name: getattr(args, name) for name in options.OF_RECIPES}
             self.options["recipe_parts"] = dataclasses.asdict(recipe) | decided
@@ -89,6 +89,9 @@ class Run:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path)
         self._refuse_another_recipe()
+        before = checkpoint.options.get("backend") if checkpoint else None
+        if before and before != self.options["backend"]:
+            print(f"  backend: {before} -> {self.options['backend']}")
 
     def _refuse_to_overwrite(self, model_path: Path | None) -> None:
         another = "--resume goes on with it; a new run needs another --output"
@@ -138,9 +141,8 @@ class Run:
 
         Args:
             model: the run's.
-            images_per_second: speed of the training by epoch, once it has ended.
+            images_per_second: speed by epoch since the start epoch, once the training has ended.
         """
-        backend = keras.backend.backend()
         record = {
             "command": options.command_again(sys.argv),
             "options": self.options,
@@ -148,7 +150,6 @@ class Run:
             "start_epoch": self.start_epoch,
             "parameters": model.count_params(),
             "images_per_second": images_per_second,
-            "backend": backend,
             "devices": gpu_names() or [platform.machine()],
             "python": platform.python_version(),
             "versions": _versions(),

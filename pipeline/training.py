@@ -92,10 +92,10 @@ def train(
     if run.checkpoint:
         learning_rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
         run.checkpoint.restore(model)
-        if schedule:  # the options decide, and they know the saved
+        if schedule:  # the options decide; they include the checkpoint's rate
             model.optimizer.learning_rate = learning_rate
         elif run.args.batch_size != run.checkpoint.options.get("batch_size", run.args.batch_size):
-            # The optimizer's schedule counts steps, of which an epoch now has another number.
+            # The optimizer's schedule counts steps, and an epoch now has another number of them.
             steps = run.start_epoch * train_batches.steps_per_epoch
             model.optimizer.iterations.assign(steps)
     backend.accelerate(model)
@@ -143,7 +143,7 @@ def train(
         print(f"\n{place}; go on with\n  {command}")
         raise
     except Diverged as divergence:
-        place, command = _way_on(run, checkpoint.epoch, run.args.learning_rate / 10)
+        place, command = _way_on(run, checkpoint.epoch, float(f"{run.args.learning_rate / 10:g}"))
         raise UserError(f"{divergence}; {place}; with a lower rate: {command}") from divergence
     run.record(model, fitted.history.get("images_per_second"))
 

@@ -221,12 +221,27 @@ def claim_a_million_pixels_a_side(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [empty, fill_with_text, claim_a_million_pixels_a_side])
+@pytest.mark.parametrize("damage", [cut, empty, fill_with_text, claim_a_million_pixels_a_side])
 def test_a_damaged_picture_is_named(png_folder, damage):
     picture = png_folder / "train" / "frog" / "006.png"
     damage(picture)
-    with pytest.raises(UserError, match=f"{picture} cannot be read as an image"):
+    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or no image"):
         read_cifar10(str(png_folder))
+
+
+def test_a_truncated_jpeg_is_not_filled_up_with_gray(png_folder):
+    picture = png_folder / "train" / "frog" / "photo.jpg"
+    imsave(picture, np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    cut(picture)
+    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or no image"):
+        read_cifar10(str(png_folder))
+
+
+def test_hidden_files_beside_the_pictures_are_passed_over(png_folder):
+    before = read_cifar10(str(png_folder))
+    (png_folder / "train" / "frog" / "._006.png").write_bytes(b"Mac OS X")
+    after = read_cifar10(str(png_folder))
+    np.testing.assert_array_equal(after.train_images, before.train_images)
 
 
 def test_a_picture_of_another_size_is_named(png_folder):
@@ -421,7 +436,7 @@ def test_an_archive_writes_nothing_wherever_its_members_point(folder, images, tm
 def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
     with pytest.raises(UserError, match=f"--data {tmp_path}/no: there is no such file or folder"):
         read_cifar10(str(tmp_path / "no"))
-    with pytest.raises(UserError, match="it holds neither; give the folder cifar-10-batches-py"):
+    with pytest.raises(UserError, match="it holds no data set; give the folder cifar-10-b"):
         read_cifar10(str(tmp_path))
 
 

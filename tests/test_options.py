@@ -105,6 +105,7 @@ def test_a_wrong_option_takes_one_line_at_once(run_python, script, wrong, compla
         (("--epochs", "0"), "--epochs: 0 is below 1"),
         (("--batch-size", "1.5"), "--batch-size: '1.5' is not a number of type int"),
         (("--seed", "-1"), "--seed: -1 is below 0"),
+        (("--seed", "4294967296"), "--seed: 4294967296 is above 4294967295"),
         (("--learning-rate", "0"), "--learning-rate: 0 is not a positive number"),
         (("--learning-rate", "nan"), "--learning-rate: nan is not a positive number"),
         (("--learning-rate", "inf"), "--learning-rate: inf is not a positive number"),
@@ -188,7 +189,7 @@ def test_resume_starts_from_scratch_where_there_is_nothing_yet(tmp_path, capsys)
         (("--stages", "2"), "was trained with --stages 1, and this run asks for 2: leave"),
         (("--filters", "4", "16"), "was trained with --filters 4 8, .* asks for 4 16"),
         (("--dataset", "cifar10"), "was trained with --dataset digits, .* asks for cifar10"),
-        (("--epochs", "2"), "has already 3 epochs: --epochs 2 lies behind it"),
+        (("--epochs", "2"), "is at epoch 3 already, past --epochs 2"),
     ],
 )
 def test_options_at_odds_with_the_checkpoint_are_refused(checkpoint, argv, message):
@@ -303,6 +304,11 @@ def test_a_checkpoint_from_before_there_were_recipes_is_the_first_ones(tmp_path,
 # the command to go on
 
 
+@pytest.fixture(autouse=True)
+def default_backend(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+
 def go_on(command, learning_rate=None, parser=watched):
     argv = command.split()
     return options.command_to_go_on(argv, parser().parse_args(argv[1:]), learning_rate)
@@ -336,6 +342,15 @@ def test_the_command_of_an_unattended_run_keeps_its_model_and_its_rate():
 
     command = "unattended.py --model out/model.hdf5 --learning-rate 0.5"
     assert go_on(command, parser=unattended) == f"python {command} --resume"
+
+
+def test_the_command_names_the_backend_that_was_asked_for(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert go_on("watched.py") == "KERAS_BACKEND=jax python watched.py --resume"
+
+
+def test_the_command_has_every_digit_of_the_rate():
+    assert go_on("watched.py", 0.123456789).endswith("--learning-rate 0.123456789")
 
 
 def test_the_command_can_be_typed_as_it_is():

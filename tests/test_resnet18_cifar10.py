@@ -145,4 +145,4 @@ def test_the_command_to_go_on_keeps_the_model():
     parser.add_argument("--model")
     argv = ["--model", "keras_hub", "--batch-size", "32"]
     command = options.command_to_go_on([SCRIPT, *argv], parser.parse_args(argv), 0.001)
-    assert command == f"python {SCRIPT} {' '.join(argv)} --resume --learning-rate 0.001"
+    assert command.endswith(f"python {SCRIPT} {' '.join(argv)} --resume --learning-rate 0.001")

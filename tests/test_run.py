@@ -167,6 +167,15 @@ def test_a_run_goes_on_where_its_checkpoint_stands(run, checkpoint):
     assert resumed.checkpoint.path == checkpoint
 
 
+def test_another_backend_than_the_checkpoints_is_told(run, checkpoint, write_checkpoint, capsys):
+    run("--resume")
+    assert "backend:" not in capsys.readouterr().out
+    options = {"script": "train_it.py", "dataset": "digits", "backend": "abacus"}
+    write_checkpoint(checkpoint, 3, HISTORY, options)
+    run("--resume")
+    assert f"  backend: abacus -> {keras.backend.backend()}\n" in capsys.readouterr().out
+
+
 def test_a_run_may_replace_its_own_model_and_longer_history(run, checkpoint, output, tmp_path):
     longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
     (output / "train_it.json").write_text(json.dumps(longer))
@@ -241,7 +250,8 @@ def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_netwo
     assert record["parameters"] == model.count_params()
     assert record["images_per_second"] == [90.0, 91.5]
     assert record["versions"]["keras"] == keras.__version__
-    assert record["command"].startswith("python ")
+    assert "python " in record["command"]
+    assert record["options"]["backend"] == keras.backend.backend()
     assert record["python"] == sys.version.split()[0]
     assert record["devices"]
     assert os.listdir(output / "checkpoints") == [".lock"]

@@ -43,7 +43,7 @@ def test_watched_training_goes_on_exactly_after_a_stop_ctrl_c_and_a_kill(straigh
     run("resnet_cifar10.py", *network, "--epochs", 1)
     going_on = ("resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", EPOCHS)
     printed = interrupt(start(*going_on, "--workers", 4), epoch=3, number=signal.SIGINT)
-    command = re.search(r"^  python (.*)$", printed, re.MULTILINE)[1]
+    command = re.search(r"^  KERAS_BACKEND=tensorflow python (.*)$", printed, re.MULTILINE)[1]
     assert command.endswith("--resume --learning-rate 0.1")
     interrupt(start(*shlex.split(command)), epoch=4, number=signal.SIGKILL)
     run(*going_on)

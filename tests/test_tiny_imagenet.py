@@ -33,7 +33,9 @@ def watched(hdf5, output):
     """A watched run, interrupted in its second epoch and continued by the command it printed."""
     options = ["--hdf5", hdf5, *NETWORK, "--epochs", 2, "-o", output]
     printed = interrupt(start("train.py", *options), epoch=2, number=signal.SIGINT)
-    command = shlex.split(re.search(r"^  python (.*)$", printed, re.MULTILINE)[1])
+    command = shlex.split(
+        re.search(r"^  KERAS_BACKEND=tensorflow python (.*)$", printed, re.MULTILINE)[1]
+    )
     run(*command)
     return output / "checkpoints_tinyimagenet" / "epoch_2.hdf5"
 

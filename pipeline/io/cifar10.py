@@ -6,17 +6,15 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import keras
 import numpy as np
-from imutils import paths
 
 from pipeline.errors import UserError
 from pipeline.io.dataset import Dataset
+from pipeline.io.imagefiles import list_images, read_images
 
 LABEL_NAMES = (
     "airplane",
@@ -63,7 +61,7 @@ def read_cifar10(path: str | None = None) -> Dataset:
         return read_cifar10(str(source / FOLDER))
     if (source / "train").is_dir() and (source / "test").is_dir():
         return _read_image_folders(source)
-    what = "there is no such file or folder" if not source.exists() else "it holds neither"
+    what = "there is no such file or folder" if not source.exists() else "it holds no data set"
     raise UserError(
         f"--data {source}: {what}; give the folder {FOLDER}, the archive {ARCHIVE} "
         "or a folder with train/<class>/*.png and test/<class>/*.png"
@@ -184,7 +182,7 @@ class _Dtype:
         self.name = name.decode() if isinstance(name, bytes) else name
 
     def __setstate__(self, state: tuple) -> None:
-        """Forgets byte order and the like, which single bytes have not."""
+        """Forgets byte order and the like, which mean nothing to single bytes."""
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -231,23 +229,14 @@ def _folders(path: Path) -> Iterator[Path]:
 def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     files, labels = [], []
     for label, name in enumerate(names):
-        found = sorted(paths.list_images(str(folder / name)))
+        found = sorted(list_images(folder / name))
         files += found
         labels += [label] * len(found)
     if not files:
         raise UserError(f"{folder} has no images in its class folders")
-    images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
-
-    def read(index: int) -> None:
-        image = cv2.imread(files[index], cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserError(f"{files[index]} cannot be read as an image")
-        if image.shape != images.shape[1:]:
-            height, width = image.shape[:2]
-            raise UserError(f"{files[index]} has {width}x{height} pixels instead of {SIZE}x{SIZE}")
-        images[index] = image[..., ::-1]  # OpenCV reads BGR
-
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(read, range(len(files))):
-            pass
-    return images, np.array(labels, dtype=np.int32)
+    blocks = []
+    for images, problems in read_images(files, SIZE):
+        if problems:
+            raise next(iter(problems.values()))
+        blocks.append(images)
+    return np.concatenate(blocks), np.array(labels, dtype=np.int32)

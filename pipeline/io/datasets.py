@@ -39,17 +39,19 @@ def hold_out(data: Dataset, count: int) -> Dataset:
         count: how many images, of every class its share.
 
     Raises:
-        ValueError: not every class would have images on both sides.
+        UserError: not every class would have images on both sides.
     """
-    kept, held = (
-        np.sort(indices)
-        for indices in train_test_split(
-            np.arange(len(data.train_labels)),
-            test_size=count,
-            stratify=data.train_labels,
-            random_state=42,
+    labels = data.train_labels
+    try:
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=count, stratify=labels, random_state=42
         )
-    )
+    except ValueError as error:
+        raise UserError(
+            f"the recipe's holdout of {count} cannot be taken from {len(labels)} training images "
+            f"({error})"
+        ) from error
+    kept, held = map(np.sort, parts)
     return Dataset(
         data.train_images[kept],
         data.train_labels[kept],

@@ -6,14 +6,25 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+from imutils import paths
 
 from pipeline.errors import UserError
 
 BLOCK = 1000  # images decoded, and kept in memory, at a time
+
+
+def list_images(folder: Path) -> list[str]:
+    """Returns the image files in a folder and below, in no order.
+
+    Archives made on a Mac have a hidden `._name.png` beside each, which is none.
+    """
+    files = paths.list_images(str(folder))
+    return [file for file in files if not os.path.basename(file).startswith(".")]
 
 
 def read_images(

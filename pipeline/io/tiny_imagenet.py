@@ -1,6 +1,5 @@
 """Tiny ImageNet: what lies in its folder, and writing it into HDF5 files."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
@@ -8,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from imutils import paths
 from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.io.imagefiles import read_images
+from pipeline.io.imagefiles import list_images, read_images
 from pipeline.utils.progress import Progress
 
 LabelNames = tuple[tuple[str, str], ...]
@@ -209,14 +207,8 @@ def write_split(split: Split, path: Path, size: int, label_names: LabelNames) ->
 
 
 def _images(folder: Path) -> list[str]:
-    # Archives made on a Mac have a hidden `._name.JPEG` beside each file.
-    files = [
-        file
-        for file in paths.list_images(str(folder))
-        if not os.path.basename(file).startswith(".")
-    ]
     # In the order of their numbers, val_9 before val_10; the same on every file system.
-    return sorted(files, key=lambda file: (len(file), file))
+    return sorted(list_images(folder), key=lambda file: (len(file), file))
 
 
 def _lines(path: Path) -> list[str]:
