@@ -34,6 +34,7 @@ def main() -> None:
     import numpy as np
 
     from pipeline.io.atomic import write_atomically
+    from pipeline.io.batches import reading
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.io.modelfile import load_weights
     from pipeline.nn.conv import ResNet
@@ -63,7 +64,8 @@ def main() -> None:
     # report
     if args.save:
         Path(args.save).parent.mkdir(parents=True, exist_ok=True)
-    predictions = model.predict(batches, verbose=0)
+    with reading(batches):
+        predictions = model.predict(batches, verbose=0)
     rank1, rank5 = rank5_accuracy(predictions, images.labels)
     print(f"{args.model} on the {len(images.labels)} images of {path}")
     print(f"rank-1: {rank1:.2%}\nrank-5: {rank5:.2%}")

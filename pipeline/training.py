@@ -15,7 +15,7 @@ from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
 from pipeline.errors import Diverged, Interrupted, UserError
 from pipeline.io.atomic import discard_unfinished, write_atomically
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.io.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.io.checkpoints import checkpoint_path
 from pipeline.recipe import Recipe
 from pipeline.run import Run
@@ -87,7 +87,8 @@ def train(
 
     Raises:
         Interrupted: a signal ended the training; how to go on has been printed.
-        UserError: the checkpoint does not fit the model, or the loss is no longer a number.
+        UserError: the checkpoint does not fit the model, or the loss is no longer a number, or
+            the images can no longer be read.
     """
     if run.checkpoint:
         learning_rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
@@ -127,7 +128,7 @@ def train(
         *([averaged] if optimizer.use_ema else []),
     ]
     try:
-        with stop:
+        with stop, reading(train_batches, test_batches):
             fitted = model.fit(
                 train_batches,
                 validation_data=test_batches,
@@ -169,7 +170,8 @@ def report(
     model: keras.Model, test_batches: EvaluationBatches, label_names: tuple[str, ...], run: Run
 ) -> None:
     """Prints and writes scikit-learn's classification report on the test set."""
-    predictions = model.predict(test_batches, verbose=0).argmax(axis=1)
+    with reading(test_batches):
+        predictions = model.predict(test_batches, verbose=0).argmax(axis=1)
     text = classification_report(
         test_batches.labels,
         predictions,

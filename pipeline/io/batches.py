@@ -3,13 +3,15 @@
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.preprocessing.cutmix import CutMix
 from pipeline.preprocessing.draw import Draw
 
@@ -77,10 +79,15 @@ class ImageBatches(keras.utils.PyDataset):
         self.preprocessors = tuple(preprocessors)
         self._one_hot = np.eye(one_hot, dtype=np.float32) if one_hot else None
         self._ahead = _Lookahead(self._batch, workers)
+        self.failure: UserError | None = None
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns batch `index`: images (batch, height, width, channels) and their labels."""
-        return self._ahead[index]
+        try:
+            return self._ahead[index]
+        except UserError as error:
+            self.failure = error
+            raise
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         raise NotImplementedError
@@ -88,6 +95,20 @@ class ImageBatches(keras.utils.PyDataset):
     def _targets(self, indices: np.ndarray) -> np.ndarray:
         labels = self.labels[indices]
         return labels if self._one_hot is None else self._one_hot[labels]
+
+
+@contextmanager
+def reading(*batches: ImageBatches) -> Iterator[None]:
+    """Raises the error that reading batches ended with instead of what a backend makes of it.
+
+    TensorFlow runs `__getitem__` in an operation of its own, whose failure has another type.
+    """
+    try:
+        yield
+    except Exception as error:
+        for failure in (source.failure for source in batches if source.failure):
+            raise failure from error
+        raise
 
 
 class TrainingBatches(ImageBatches):
