@@ -3,7 +3,7 @@
 # make test-slow  runs the long ones: a kill at every point of an epoch, and 200 at random
 # make bench      measures speed beside stock Keras, and JAX and PyTorch where they are installed
 # make lint       checks style
-# Both commands set everything up in .venv first; PYTHON names another interpreter than python3.
+# All of them set everything up in .venv first; PYTHON names another interpreter than python3.
 
 PYTHON ?= python3
 VENV ?= .venv

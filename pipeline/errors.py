@@ -10,7 +10,7 @@ class NetworkError(UserError, ValueError):
 
 
 class Diverged(Exception):
-    """A loss or a weight is no finite number; the message says which, and when."""
+    """A loss or a weight is not a finite number; the message says which, and when."""
 
 
 class Interrupted(Exception):

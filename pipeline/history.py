@@ -55,9 +55,9 @@ def read_history(path: str | Path) -> History:
     """Reads a history that `TrainingMonitor` has written.
 
     Raises:
-        UserError: the file is no history.
+        UserError: the file is not a history.
     """
     try:
         return checked(json.loads(Path(path).read_text()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged or no history ({error}); move it away") from error
+        raise UserError(f"{path} is damaged or not a history ({error}); move it away") from error

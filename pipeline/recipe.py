@@ -10,7 +10,7 @@ FLIPS = ("", "random", "alternating")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way of training; what a part's default says is that it is left out.
+    """A way of training; by default, a part is left out.
 
     Attributes:
         epochs: default of --epochs.

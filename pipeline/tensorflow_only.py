@@ -22,7 +22,7 @@ def gpu_names() -> list[str]:
 def use_fused_kernels(model: keras.Model) -> None:
     """Lets a model's batch normalization, additions and updates run on TensorFlow's fused kernels.
 
-    Keras 3 composes batch normalization of a dozen elementwise operations, which on a CPU take
+    Keras 3 builds batch normalization from a dozen elementwise operations, which on a CPU take
     half of the training step of a ResNet; and the update of a weight of half a dozen, which for
     hundreds of weights take seconds to trace. Only the computation is replaced: layers and
     optimizer stay Keras's own with the same variables, so that files and checkpoints do not tell
@@ -82,7 +82,7 @@ def _normalize(
 def _add(zeros: tf.Variable, inputs: list[tf.Tensor]) -> tf.Tensor:
     """Adds two tensors, within the convolution's kernel where the first is a convolution's.
 
-    TensorFlow fuses a convolution with a sum behind it only if a bias comes between, and it drops
+    TensorFlow fuses a convolution with a sum after it only if a bias comes between, and it drops
     a bias that it knows to be zero; of a variable's value it knows nothing.
     """
     branch, shortcut = inputs

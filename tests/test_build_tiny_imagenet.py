@@ -174,13 +174,13 @@ def test_existing_files_are_refused_unless_overwritten(root, build, refused):
 def truncate(root):
     path = root / "train" / "n2" / "images" / "n2_5.JPEG"
     path.write_bytes(path.read_bytes()[:-20])
-    return f"{path} is truncated, damaged or no image"
+    return f"{path} is truncated, damaged or not an image"
 
 
 def damage(root):
     path = root / "val" / "images" / "val_n2.JPEG"
     path.write_bytes(b"not an image")
-    return f"{path} is truncated, damaged or no image"
+    return f"{path} is truncated, damaged or not an image"
 
 
 def resize(root):

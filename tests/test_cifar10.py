@@ -225,7 +225,7 @@ def claim_a_million_pixels_a_side(path):
 def test_a_damaged_picture_is_named(png_folder, damage):
     picture = png_folder / "train" / "frog" / "006.png"
     damage(picture)
-    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or no image"):
+    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or not an image"):
         read_cifar10(str(png_folder))
 
 
@@ -233,7 +233,7 @@ def test_a_truncated_jpeg_is_not_filled_up_with_gray(png_folder):
     picture = png_folder / "train" / "frog" / "photo.jpg"
     imsave(picture, np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     cut(picture)
-    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or no image"):
+    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or not an image"):
         read_cifar10(str(png_folder))
 
 

@@ -119,7 +119,7 @@ def test_a_truncated_file(path, keep):
 
 def test_a_sealed_text(path):
     path.write_text("this is not what you think")
-    refused(sealed(path), "truncated, or no HDF5 file")
+    refused(sealed(path), "truncated, or not an HDF5 file")
 
 
 def test_other_dimensions(path):

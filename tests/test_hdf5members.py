@@ -55,9 +55,9 @@ def test_a_name_that_is_no_members_is_refused(file, name):
 
 
 def test_another_kind_is_refused(file):
-    with pytest.raises(ValueError, match="its group is no dataset"):
+    with pytest.raises(ValueError, match="its group is not a dataset"):
         member(file, "group")
-    with pytest.raises(ValueError, match="its data is no group"):
+    with pytest.raises(ValueError, match="its data is not a group"):
         member(file, "data", h5py.Group)
 
 

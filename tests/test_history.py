@@ -72,12 +72,12 @@ def test_a_written_history_is_read(tmp_path):
 def test_what_is_no_history_is_refused(tmp_path, text):
     path = tmp_path / "history.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=f"{path} is damaged or no history .*move it away"):
+    with pytest.raises(UserError, match=f"{path} is damaged or not a history .*move it away"):
         histories.read_history(path)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "history.json"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="no history"):
+    with pytest.raises(UserError, match="not a history"):
         histories.read_history(path)

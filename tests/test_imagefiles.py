@@ -128,7 +128,7 @@ def test_what_is_no_image_is_named(tmp_path, photo):
     folder = str(tmp_path)
     _, problems = read([text, photo, missing, folder])
     assert problems == {
-        0: f"{text} is truncated, damaged or no image",
+        0: f"{text} is truncated, damaged or not an image",
         2: f"{missing} cannot be read: No such file or directory",
         3: f"{folder} cannot be read: Is a directory",
     }
@@ -143,7 +143,7 @@ def test_a_wrong_size_is_named(tmp_path, photo):
     _, problems = read([photo, wide, bomb])
     assert problems == {
         1: f"{wide} has 48x32 pixels instead of 64x64",
-        2: f"{bomb} is truncated, damaged or no image",
+        2: f"{bomb} is truncated, damaged or not an image",
     }
 
 

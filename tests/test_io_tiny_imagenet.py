@@ -62,7 +62,7 @@ def test_the_real_data_have_200_classes(tiny_imagenet_sample):
         ("wnids.txt", "", r"wnids\.txt must name each class once: got 0 lines"),
         ("wnids.txt", "n1\nn2\nn1\n", r"wnids\.txt must name each class once: got 3 lines"),
         ("words.txt", "n1\tcat\nn3\tfish\n", r"words\.txt has no words for n2"),
-        ("wnids.txt", "\x80", r"wnids\.txt is no text file"),
+        ("wnids.txt", "\x80", r"wnids\.txt is not a text file"),
     ],
 )
 def test_classes_that_are_not_clear_are_refused(root, file, content, message):

@@ -334,7 +334,7 @@ def test_a_sealed_text_is_no_checkpoint(tmp_path):
     text = json.dumps(STATE).encode()
     path = tmp_path / "epoch_3.hdf5"
     path.write_bytes(text + SEAL % hashlib.sha256(text).hexdigest().encode())
-    with pytest.raises(UserError, match=f"{path} is no HDF5 file"):
+    with pytest.raises(UserError, match=f"{path} is not an HDF5 file"):
         read_checkpoint(path)
 
 

@@ -124,7 +124,7 @@ def test_a_history_that_cannot_be_read_is_not_overwritten(run, output):
     output.mkdir()
     (output / "train_it.json").write_text("notes")
     for argv in ((), ("--resume",)):
-        with pytest.raises(UserError, match=r"train_it\.json is damaged or no history"):
+        with pytest.raises(UserError, match=r"train_it\.json is damaged or not a history"):
             run(*argv)
 
 

@@ -96,7 +96,7 @@ def test_an_archive_of_keras_is_not_unpacked(tmp_path, tiny_network):
         load_weights(path, tiny_network())
     with open(path, "r+b") as file:
         file.write(seal(file, path.stat().st_size))
-    with pytest.raises(UserError, match="is no HDF5 file"):
+    with pytest.raises(UserError, match="is not an HDF5 file"):
         load_weights(path, tiny_network())
     assert os.listdir(tmp_path) == ["model.keras"]
 
@@ -160,7 +160,7 @@ def test_a_state_of_the_right_form_is_read(checkpoint_with, tmp_path):
 )
 def test_a_state_of_another_form_is_refused(checkpoint_with, state):
     path = checkpoint_with(state)
-    with pytest.raises(UserError, match=f"{path} is no checkpoint"):
+    with pytest.raises(UserError, match=f"{path} is not a checkpoint"):
         read_checkpoint(path)
 
 

@@ -30,7 +30,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         history: the epochs already trained; by default what `json_path` holds.
 
     Raises:
-        UserError: `json_path` is to be resumed and is no history.
+        UserError: `json_path` is to be resumed and is not a history.
     """
 
     def __init__(

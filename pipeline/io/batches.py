@@ -196,7 +196,7 @@ class EvaluationBatches(ImageBatches):
 
 
 class _Lookahead:
-    """Computes `function(i)` for the numbers behind the one asked for, on threads."""
+    """Computes `function(i)` for the numbers after the one asked for, on threads."""
 
     def __init__(self, function: Any, workers: int):
         self._function = function

@@ -104,7 +104,9 @@ def _read_archive(path: Path) -> Dataset:
                 pass  # to the end, where gzip compares its checksum
             return data
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no tar archive ({error}); copy it again") from error
+        raise UserError(
+            f"{path} is damaged or not a tar archive ({error}): copy it again"
+        ) from error
 
 
 def _read_batches(open_batch: Callable[[str], BinaryIO], where: str) -> Dataset:

@@ -52,7 +52,7 @@ class HDF5DatasetGenerator:
             ) from error
         except OSError as error:
             if error.filename is None:
-                raise self._damaged("it is truncated, or no HDF5 file") from error
+                raise self._damaged("it is truncated, or not an HDF5 file") from error
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise self._damaged(str(error)) from error  # what h5py makes of a damaged file

@@ -26,7 +26,7 @@ class HDF5DatasetWriter:
     The file holds `images`, uint8 (n, height, width, channels), colours in the order red, green,
     blue; `labels`, int32 (n,); `label_names`, UTF-8 (classes, 2), each class's id and words; and
     the attribute `complete`. All are contiguous and uncompressed, the images at the end, so that
-    they can be written and read with plain system calls; behind them stands the file's seal. HDF5
+    they can be written and read with plain system calls; after them comes the file's seal. HDF5
     itself only lays the file out, in memory: once a write to a full disk has failed, it crashes the
     process at its end.
 
@@ -111,7 +111,7 @@ class HDF5DatasetWriter:
                 raise ValueError(f"{self.path} got {self._written} of its {self._dims[0]} rows")
             with self._errors_named():
                 size = self._file.tell()
-                # The header comes last: without it the file is no HDF5 file at all.
+                # The header comes last: without it the file is not an HDF5 file at all.
                 self._file.seek(0)
                 self._file.write(self._header())
                 self._file.write(seal(self._file, size))
@@ -139,7 +139,7 @@ class HDF5DatasetWriter:
             images = file.create_dataset(IMAGES, self._dims, np.uint8, dcpl=at_once)
             offset = images.id.get_offset()
         header = buffer.getvalue()
-        assert len(header) == offset, "HDF5 has put something behind the images"
+        assert len(header) == offset, "HDF5 has put something after the images"
         return header
 
     def _abandon(self) -> None:

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 class HDF5Images:
     """The images of a contiguous data set, gathered by index like those of an array.
 
-    They are read at their place in the file, past HDF5 and without a memory map: a mapped file
+    They are read at their place in the file, bypassing HDF5 and without a memory map: a mapped file
     would fill the process's memory page by page, and ends it with SIGBUS should the file shrink.
     Any number of threads and forked processes can read at the same time.
 

@@ -29,7 +29,7 @@ def own_member(
             raise ValueError(f"it has no {name} of its own")
         member = member[part]
     if not isinstance(member, kind):
-        raise ValueError(f"its {name} is no {kind.__name__.lower()}")
+        raise ValueError(f"its {name} is not a {kind.__name__.lower()}")
     if isinstance(member, h5py.Dataset):
         if member.external or member.is_virtual:
             raise ValueError(f"its {name} lies outside it")

@@ -77,7 +77,7 @@ def _decode(file: str, target: np.ndarray) -> UserError | None:
     except cv2.error:  # it is empty, or claims to have more pixels than OpenCV decodes
         image = None
     if image is None:
-        return UserError(f"{file} is truncated, damaged or no image")
+        return UserError(f"{file} is truncated, damaged or not an image")
     if image.shape != target.shape:
         (height, width), size = image.shape[:2], len(target)
         return UserError(f"{file} has {width}x{height} pixels instead of {size}x{size}")

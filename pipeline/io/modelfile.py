@@ -110,7 +110,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             )
         state = _member(path, file, "training/state", h5py.Dataset)
         if state.dtype != np.uint8 or state.ndim != 1:
-            raise UserError(f"{path} is no checkpoint: its state is {state.dtype} {state.shape}")
+            raise UserError(f"{path} is not a checkpoint: its state is {state.dtype} {state.shape}")
         try:
             training = json.loads(state[:].tobytes())
             epoch, options = training["epoch"], training["options"]
@@ -120,7 +120,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             if histories.epochs(history) not in (0, epoch):
                 raise ValueError(f"its history does not end with epoch {epoch}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is no checkpoint: its state cannot be read") from error
+            raise UserError(f"{path} is not a checkpoint: its state cannot be read") from error
         return Checkpoint(path, epoch, history, options, data)
 
 
@@ -166,7 +166,7 @@ def _open(path: Path, data: bytes) -> h5py.File:
     try:
         return h5py.File(io.BytesIO(data), "r")
     except OSError as error:
-        raise UserError(f"{path} is no HDF5 file") from error
+        raise UserError(f"{path} is not an HDF5 file") from error
 
 
 def _member(path: Path, group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
@@ -203,7 +203,7 @@ def _assign(path: Path, group: h5py.Group, name: str, variable: object, what: st
             f"and {tuple(variable.shape)} in this run"
         )
     if saved.dtype.kind not in "fiu":
-        raise UserError(f"{path} is damaged: {what} is no number in it")
+        raise UserError(f"{path} is damaged: {what} is not a number in it")
     variable.assign(saved[()])
 
 

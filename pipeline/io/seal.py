@@ -1,6 +1,6 @@
-"""Seals: a line behind a file's data with their SHA-256, which tells a whole file from a torn one.
+"""Seals: a line after a file's data with their SHA-256, which tells a whole file from a torn one.
 
-HDF5 readers pass over what stands behind the data. A seal is no signature: whoever changes a file
+HDF5 readers pass over what comes after the data. A seal is not a signature: whoever changes a file
 on purpose can seal it anew.
 """
 
@@ -14,7 +14,7 @@ _BLOCK = 2**20
 
 
 def seal(file: BinaryIO, size: int) -> bytes:
-    """Returns the seal of a file's first `size` bytes, and leaves the file behind them."""
+    """Returns the seal of a file's first `size` bytes; the file is left at their end."""
     digest = hashlib.sha256()
     file.seek(0)
     while size and (block := file.read(min(size, _BLOCK))):

@@ -215,4 +215,4 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text file") from error
+        raise UserError(f"{path} is not a text file") from error

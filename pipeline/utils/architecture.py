@@ -74,7 +74,7 @@ def draw_architecture(model: keras.Model) -> Figure:
 
 
 def _parts(model: keras.Model) -> tuple[list, dict[str, dict[str, list]], list]:
-    """Returns the layers before the stages, by stage and module, and behind the stages."""
+    """Returns the layers before the stages, by stage and module, and after the stages."""
     stem, stages, head = [], {}, []
     for layer in model.layers:
         if match := _MODULE_LAYER.fullmatch(layer.name):
@@ -146,7 +146,7 @@ def _text(layer: keras.Layer) -> str:
 
 
 def _lines(parts: Sequence[keras.Layer]) -> list[str]:
-    """Says what a row of layers is, BN and the ReLU behind it in one line."""
+    """Says what a row of layers is, BN and the ReLU after it in one line."""
     texts = [_text(layer) for layer in parts if not isinstance(layer, layers.InputLayer)]
     return "\n".join(texts).replace("BN\nReLU", "BN, ReLU").splitlines()
 
@@ -211,7 +211,7 @@ def _draw_module(
     _write(axes, x, MARGIN + 0.33, f"{count}, here {name}", style="italic", ha="left")
 
     _write(axes, middle, TOP - 0.35, _shape(branch[0].input))
-    # Where the shortcut leaves the branch: behind the last layer that both share, if any.
+    # Where the shortcut leaves the branch: after the last layer that both share, if any.
     start = shortcut[0].input if shortcut else branch[0].input
     y, leaves_at = TOP, TOP - ARROW / 2
     _arrow(axes, (middle, TOP - ARROW), (middle, TOP))

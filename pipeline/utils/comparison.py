@@ -52,7 +52,7 @@ class ComparedRun:
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing: train that run first") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged or no run's options ({error!r})") from error
+            raise UserError(f"{path} is damaged or not a run's options ({error!r})") from error
 
 
 def table(runs: Sequence[ComparedRun]) -> str:

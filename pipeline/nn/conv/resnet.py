@@ -65,7 +65,7 @@ class ResNet:
             The output, (batch, height / stride, width / stride, filters).
 
         Raises:
-            NetworkError: a ValueError: `filters` is no positive multiple of 4, or the shapes of
+            NetworkError: a ValueError: `filters` is not a positive multiple of 4, or the shapes of
                 shortcut and branch differ because `red` is missing.
         """
         if filters < 4 or filters % 4:
@@ -204,7 +204,7 @@ def _convolution(
     name: str,
     initializer: str = "glorot_uniform",
 ) -> layers.Conv2D:
-    # No bias: the batch normalization behind every convolution would cancel it.
+    # No bias: the batch normalization after every convolution would cancel it.
     return layers.Conv2D(
         filters,
         kernel,

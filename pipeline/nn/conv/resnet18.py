@@ -128,7 +128,7 @@ def _convolution(
     if stride > 1 and kernel > 1:
         data = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(data)
         padding = "valid"
-    # No bias: the batch normalization behind every convolution would cancel it.
+    # No bias: the batch normalization after every convolution would cancel it.
     return layers.Conv2D(
         filters, kernel, strides=stride, padding=padding, use_bias=False, name=name
     )(data)
