@@ -19,6 +19,8 @@ from pipeline.io.modelfile import read_checkpoint
 
 TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
 EPOCHS = 5
+# Exact resume on JAX is tested in one process, in test_exact_resume.py: that is a minute less.
+BACKENDS = ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)]
 
 
 def last_checkpoint(output: Path, folder: str) -> bytes:
@@ -53,7 +55,7 @@ def test_watched_training_goes_on_exactly_after_a_stop_ctrl_c_and_a_kill(straigh
     assert (tmp_path / name).read_text() == (straight / name).read_text()
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
     backend, data, tmp_path
 ):
@@ -78,7 +80,7 @@ def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
     assert keras.models.load_model(pieces / "resnet_cifar10.hdf5").count_params() > 0
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path):
     pytest.importorskip(backend)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
