@@ -147,10 +147,11 @@ def split_of(*counts):
     return Split([f"{number}.JPEG" for number in range(len(labels))], labels)
 
 
-def test_each_class_gives_the_same_number_and_keeps_the_rest():
-    everything = split_of(20, 20, 20)
+@pytest.mark.parametrize("counts", [(20, 20, 20), (500, 493, 499), (60, 6, 20)])
+def test_each_class_gives_the_same_number_and_keeps_the_rest(counts):
+    everything = split_of(*counts)
     kept, held_out = hold_out(everything, 5, 42, NAMES)
-    assert np.bincount(kept.labels).tolist() == [15, 15, 15]
+    assert np.bincount(kept.labels).tolist() == [count - 5 for count in counts]
     assert np.bincount(held_out.labels).tolist() == [5, 5, 5]
     assert sorted(kept.files + held_out.files) == sorted(everything.files)
     for part in (kept, held_out):
@@ -158,15 +159,11 @@ def test_each_class_gives_the_same_number_and_keeps_the_rest():
         np.testing.assert_array_equal(part.labels, expected)
 
 
-def test_the_seed_alone_decides_which():
-    chosen = [hold_out(split_of(20, 20, 20), 5, seed, NAMES)[1].files for seed in (42, 42, 43)]
+@pytest.mark.parametrize("counts", [(20, 20, 20), (60, 6, 20)])
+def test_the_seed_alone_decides_which(counts):
+    chosen = [hold_out(split_of(*counts), 5, seed, NAMES)[1].files for seed in (42, 42, 43)]
     assert chosen[0] == chosen[1]
     assert set(chosen[0]) != set(chosen[2])
-
-
-def test_a_few_missing_images_of_a_class_change_nothing():
-    _, held_out = hold_out(split_of(500, 493, 499), 50, 42, NAMES)
-    assert np.bincount(held_out.labels).tolist() == [50, 50, 50]
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -174,8 +171,3 @@ def test_a_class_with_too_few_images_is_named(count):
     message = f"class n2 has {count} training images: too few to hold out 5 and keep some"
     with pytest.raises(UserError, match=message):
         hold_out(split_of(20, count, 20), 5, 42, NAMES)
-
-
-def test_classes_that_differ_too_much_are_named():
-    with pytest.raises(UserError, match="class n1 would give 7 images instead of 5"):
-        hold_out(split_of(30, 15, 20), 5, 42, NAMES)

@@ -128,22 +128,20 @@ def hold_out(
             f"class {ids[counts.argmin()]} has {counts.min()} training images: "
             f"too few to hold out {per_class} and keep some"
         )
-    parts = train_test_split(
-        np.arange(len(split.labels)),
-        test_size=per_class * len(ids),
-        stratify=split.labels,
-        random_state=seed,
+    labels = split.labels
+    kept, held_out = train_test_split(
+        np.arange(len(labels)), test_size=per_class * len(ids), stratify=labels, random_state=seed
     )
-    kept, held_out = (
-        Split([split.files[index] for index in part], split.labels[part]) for part in parts
+    if (np.bincount(labels[held_out]) != per_class).any():  # it took more of larger classes
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(labels))
+        of_class = (order[labels[order] == label] for label in range(len(ids)))
+        held_out = rng.permutation(np.concatenate([images[:per_class] for images in of_class]))
+        kept = order[~np.isin(order, held_out)]
+    first, second = (
+        Split([split.files[index] for index in part], labels[part]) for part in (kept, held_out)
     )
-    counts = np.bincount(held_out.labels, minlength=len(ids))
-    if (uneven := np.flatnonzero(counts != per_class)).size:
-        raise UserError(
-            f"class {ids[uneven[0]]} would give {counts[uneven[0]]} images instead of {per_class}: "
-            "the classes differ too much in size"
-        )
-    return kept, held_out
+    return first, second
 
 
 def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split:
