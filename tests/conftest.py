@@ -4,7 +4,6 @@ import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
 
-import importlib.util
 import resource
 import signal
 import subprocess
@@ -147,21 +146,5 @@ def run_python():
             text=True,
             timeout=timeout,
         )
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def on_jax(run_python):
-    """Runs tests of this suite again on the JAX backend: `on_jax(__file__, "names")`."""
-
-    def run(file, names):
-        if importlib.util.find_spec("jax") is None:
-            pytest.skip("JAX is not installed")
-        command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", names)
-        result = run_python(*command, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert "passed" in result.stdout
-        assert "skipped" not in result.stdout
 
     return run

@@ -54,6 +54,7 @@ def train(compiled, tiny_images, tmp_path):
     return train
 
 
+@pytest.mark.jax
 def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, tiny_images):
     model = compiled()
     weights, seen = [], {}
@@ -88,6 +89,7 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, t
     assert_same(values(model.trainable_variables), seen["model"])
 
 
+@pytest.mark.jax
 def test_what_is_evaluated_is_what_is_saved(train, compiled, tiny_images):
     model, path = train("run", 2)
     history = read_checkpoint(path).history
@@ -99,6 +101,7 @@ def test_what_is_evaluated_is_what_is_saved(train, compiled, tiny_images):
     assert accuracy == pytest.approx(history["val_accuracy"][-1])
 
 
+@pytest.mark.jax
 def test_resume_is_exact(train):
     straight, path = train("straight", 2)
     train("pieces", 1)
@@ -107,11 +110,8 @@ def test_resume_is_exact(train):
     assert_same(values(pieces.weights), values(straight.weights))
 
 
+@pytest.mark.jax
 def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(train):
     ended, _ = train("run", 2)
     again, _ = train("run", 2)
     assert_same(values(again.weights), values(ended.weights))
-
-
-def test_the_same_holds_on_jax(on_jax):
-    on_jax(__file__, "averages or evaluated or exact")

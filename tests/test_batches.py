@@ -281,6 +281,7 @@ def recording_model(steps, batch_size):
     return model, recorder
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("start_epoch", [0, 2])
 def test_fit_feeds_the_batches_of_every_epoch_in_their_order(start_epoch, workers):
@@ -306,6 +307,7 @@ def test_fit_feeds_the_batches_of_every_epoch_in_their_order(start_epoch, worker
     assert history["val_mean_number"] == [5, 5, 5]
 
 
+@pytest.mark.jax
 def test_fit_and_predict_keep_the_order_of_evaluation():
     model, _ = recording_model(1, 1)
     batches = EvaluationBatches(*numbered(11), batch_size=4)
@@ -313,10 +315,7 @@ def test_fit_and_predict_keep_the_order_of_evaluation():
         assert model.predict(batches, verbose=0)[:, 0].tolist() == list(range(11))
 
 
-def test_the_same_holds_on_jax(on_jax):
-    on_jax(__file__, "fit")
-
-
+@pytest.mark.jax
 def test_fit_does_not_swallow_what_goes_wrong_on_a_worker():
     batches = TrainingBatches(SpiedImages(12, missing=7), np.arange(12), 3)
     model, _ = recording_model(4, 3)

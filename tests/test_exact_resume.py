@@ -20,7 +20,13 @@ SCRIPT = "train.py"
 DEFAULTS = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
 
 
-@pytest.fixture(params=["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.fixture(
+    params=[
+        pytest.param("float32", marks=pytest.mark.jax),
+        pytest.param("mixed_bfloat16", marks=pytest.mark.jax),
+        "mixed_float16",
+    ]
+)
 def precision(request):
     keras.config.set_dtype_policy(request.param)
     yield request.param
@@ -55,7 +61,3 @@ def test_resume_is_exact_whatever_the_precision_and_however_many_threads(train, 
     shutil.copy(tmp_path / "straight" / "checkpoints" / "epoch_1.hdf5", resumed)
     train("resumed", epochs=2, workers=4)
     assert train("resumed", epochs=3, workers=1) == straight
-
-
-def test_the_same_holds_on_jax(on_jax):
-    on_jax(__file__, "is_exact and not mixed_float16")

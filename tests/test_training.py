@@ -79,12 +79,14 @@ def hdf5(tmp_path, tiny_images):
     return opened
 
 
+@pytest.mark.jax
 def test_training_ends_with_what_is_wrong_with_the_images(run, hdf5, tiny_network):
     train_batches, test_batches = hdf5.training_batches(8), hdf5.evaluation_batches(8)
     with pytest.raises(UserError, match=r"train\.hdf5 has become shorter since it was opened"):
         training.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
 
 
+@pytest.mark.jax
 def test_the_report_ends_with_what_is_wrong_with_the_images(run, hdf5, tiny_network):
     with pytest.raises(UserError, match=r"train\.hdf5 has become shorter since it was opened"):
         training.report(tiny_network(), hdf5.evaluation_batches(8), ("a", "b", "c", "d"), run)
@@ -97,7 +99,3 @@ def test_an_error_of_another_kind_stays_what_it_is(run, tiny_images, tiny_networ
     with pytest.raises(Exception) as caught:  # noqa: PT011 - it is the backend's own
         training.train(tiny_network(), batches, batches, run, constant, watched=True)
     assert not isinstance(caught.value, UserError)
-
-
-def test_the_same_holds_on_jax(on_jax):
-    on_jax(__file__, "with_what_is_wrong")
