@@ -103,8 +103,11 @@ class Run:
                     f"run: {another}"
                 )
             # A kill may have come between the first epoch's history and its checkpoint.
-            only_begun = not self.start_epoch and histories.epochs(found) == 1
-            only_begun = only_begun and not self.report_path.exists()
+            only_begun = (
+                not self.start_epoch
+                and histories.epochs(found) == 1
+                and not self.report_path.exists()
+            )
             if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
                     f"{self.history_path} belongs to another run than the one that goes on here: "

@@ -106,8 +106,9 @@ def reading(*batches: ImageBatches) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for failure in (source.failure for source in batches if source.failure):
-            raise failure from error
+        failures = [source.failure for source in batches if source.failure]
+        if failures:
+            raise failures[0] from error
         raise
 
 

@@ -21,7 +21,7 @@ BLOCK = 1000  # images decoded, and kept in memory, at a time
 def list_images(folder: Path) -> list[str]:
     """Returns the image files in a folder and below, in no order.
 
-    Archives made on a Mac have a hidden `._name.png` beside each, which is none.
+    Archives made on a Mac have a hidden `._name.png` beside each, which is not one.
     """
     files = paths.list_images(str(folder))
     return [file for file in files if not os.path.basename(file).startswith(".")]

@@ -138,10 +138,11 @@ def hold_out(
         of_class = (order[labels[order] == label] for label in range(len(ids)))
         held_out = rng.permutation(np.concatenate([images[:per_class] for images in of_class]))
         kept = order[~np.isin(order, held_out)]
-    first, second = (
-        Split([split.files[index] for index in part], labels[part]) for part in (kept, held_out)
-    )
-    return first, second
+
+    def of(indices: np.ndarray) -> Split:
+        return Split([split.files[index] for index in indices], labels[indices])
+
+    return of(kept), of(held_out)
 
 
 def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split:
