@@ -36,6 +36,10 @@ def start(precision: str = "float32", seed: int = 42) -> None:
         with _quiet():
             import keras
 
+            if keras.backend.backend() == "tensorflow":
+                from pipeline import tensorflow_only
+
+                tensorflow_only.grow_gpu_memory()
             names = gpu_names()
             keras.utils.set_random_seed(seed)  # imports TensorFlow on every backend
     except ImportError as error:
@@ -54,14 +58,13 @@ def start(precision: str = "float32", seed: int = 42) -> None:
 
 
 def gpu_names() -> list[str]:
-    """Returns the names of the GPUs that the backend sees, and lets their memory grow."""
+    """Returns the names of the GPUs that the backend sees."""
     import keras
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from pipeline import tensorflow_only
 
-        tensorflow_only.grow_gpu_memory()
         return tensorflow_only.gpu_names()
     if backend == "jax":
         import jax
