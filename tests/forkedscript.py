@@ -37,7 +37,11 @@ def write_pictures(folder: Path) -> Path:
 
 
 def start(
-    script: str, *arguments: object, log: Path, first: Callable[[], object] | None = None
+    script: str,
+    *arguments: object,
+    log: Path,
+    errors: Path | None = None,
+    first: Callable[[], object] | None = None,
 ) -> BaseProcess:
     """Starts a script.
 
@@ -45,10 +49,13 @@ def start(
         script: its file name.
         arguments: its options.
         log: where its output goes.
+        errors: where its stderr goes, if not there as well.
         first: called in the new process before the script starts; must be picklable.
     """
     arguments = [str(argument) for argument in arguments]
-    process = _server.Process(target=_run, args=(script, arguments, log, first), daemon=True)
+    process = _server.Process(
+        target=_run, args=(script, arguments, log, errors, first), daemon=True
+    )
     process.start()
     return process
 
@@ -60,10 +67,16 @@ def finish(process: BaseProcess) -> int:
     return process.exitcode
 
 
-def _run(script: str, arguments: list[str], log: Path, first: Callable[[], object] | None) -> None:
+def _run(
+    script: str,
+    arguments: list[str],
+    log: Path,
+    errors: Path | None,
+    first: Callable[[], object] | None,
+) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(output, stream)
+    os.dup2(output, 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if errors else output, 2)
     os.chdir(ROOT)
     sys.argv = [script, *arguments]
     if first:

@@ -61,8 +61,11 @@ def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> 
 
 def refused(script: str, *arguments: object) -> str:
     """Runs a script that must complain; returns its one line."""
-    done = finish(start(script, *arguments))
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+    with tempfile.TemporaryDirectory() as folder:
+        log, errors = Path(folder) / "log", Path(folder) / "errors"
+        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log, errors=errors))
+        complaint = errors.read_text()
+    assert status == 2
+    assert complaint.startswith("error: ")
+    assert complaint.count("\n") == 1
+    return complaint

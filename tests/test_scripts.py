@@ -218,3 +218,11 @@ def test_divergence_stops_with_epoch_batch_and_what_to_do(data, tmp_path):
 def test_wrong_input_takes_one_line(arguments, message, tmp_path):
     assert message in refused("resnet_cifar10.py", "-o", tmp_path, *arguments)
     assert not list(tmp_path.rglob("*.hdf5"))
+
+
+def test_importing_tensorflow_adds_nothing_to_the_line(tmp_path):
+    """The other refusals are of forked processes, which have it already."""
+    done = finish(start("resnet_cifar10.py", "--data", "nowhere", "-o", tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --data nowhere: there is no such file")
+    assert done.stderr.count("\n") == 1
