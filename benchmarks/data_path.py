@@ -121,11 +121,11 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
 
         # Tiny ImageNet: HDF5 to batches
         colour = colours[-1]
-        preprocessors = [MeanPreprocessor(colour[::-1])]
+        mean = MeanPreprocessor(colour[::-1])
         data = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
         augmenter = AffineAugmenter(**config.AUGMENTATION)
-        training = data.training_batches(BATCH_SIZE, [*preprocessors, augmenter], workers=WORKERS)
-        evaluation = data.evaluation_batches(BATCH_SIZE, preprocessors, workers=WORKERS)
+        training = data.training_batches(BATCH_SIZE, [mean, augmenter], workers=WORKERS)
+        evaluation = data.evaluation_batches(BATCH_SIZE, [mean], workers=WORKERS)
 
         def original_batches(augmentation: dict | None = None) -> Iterator:
             return original.hdf5_batches(old, colour, classes, BATCH_SIZE, augmentation)

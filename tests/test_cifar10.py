@@ -436,7 +436,8 @@ def test_an_archive_writes_nothing_wherever_its_members_point(folder, images, tm
 def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
     with pytest.raises(UserError, match=f"--data {tmp_path}/no: there is no such file or folder"):
         read_cifar10(str(tmp_path / "no"))
-    with pytest.raises(UserError, match="it holds no data set; give the folder cifar-10-b"):
+    message = "it holds no data set; give the folder cifar-10-batches-py"
+    with pytest.raises(UserError, match=message):
         read_cifar10(str(tmp_path))
 
 

@@ -166,6 +166,11 @@ def test_the_seed_alone_decides_which(counts):
     assert set(chosen[0]) != set(chosen[2])
 
 
+def test_a_few_missing_images_of_a_class_change_nothing():
+    _, held_out = hold_out(split_of(500, 493, 499), 50, 42, NAMES)
+    assert np.bincount(held_out.labels).tolist() == [50, 50, 50]
+
+
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_a_class_with_too_few_images_is_named(count):
     message = f"class n2 has {count} training images: too few to hold out 5 and keep some"

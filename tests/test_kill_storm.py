@@ -292,7 +292,7 @@ def storm(kills: int, seed: int, go_on: Callable, straight: Path, folder: Path) 
 
 
 def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(go_on, straight, tmp_path):
-    print(storm(6, seed=1, go_on=go_on, straight=straight, folder=tmp_path))
+    print(storm(11, seed=1, go_on=go_on, straight=straight, folder=tmp_path))
 
 
 @pytest.mark.slow
