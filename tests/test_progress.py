@@ -16,11 +16,12 @@ def test_away_from_a_terminal_there_is_one_line_at_the_end(capsys):
 
 def test_on_a_terminal_the_line_is_drawn_over_and_over(monkeypatch):
     master, slave = pty.openpty()
-    with open(slave, "w") as terminal, open(master, "rb", buffering=0) as screen:
+    with open(slave, "w") as terminal, open(master, newline="\n") as screen:
         monkeypatch.setattr(sys, "stdout", terminal)
         progress = Progress("val", 100)
         for _ in range(4):
             progress.advance(25)
-        first, *_, last = screen.read(1000).decode().split("\r")[:4]
+        # A terminal hands on what was written piece by piece: a line is whole with its end.
+        first, *_, last = screen.readline().removesuffix("\r\n").split("\r")
     assert re.fullmatch(r"val +\[=======    +\] 25/100  [\d,]+ images/s", first)
     assert re.fullmatch(r"val +\[={30}\] 100/100  [\d,]+ images/s", last)
