@@ -11,17 +11,22 @@ import tensorflow as tf
 from tensorflow.python.eager.context import context
 
 from pipeline.nn.conv import ResNet
-from pipeline.tensorflow_only import use_fused_kernels
+from pipeline.tensorflow_only import HALF_PRECISION_CHANNELS, use_fused_kernels
+
+# The largest relative error of a rounded number.
+ROUNDING = {"mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}
 
 
-def normalization(fused: bool, **options) -> keras.Model:
-    model = keras.Sequential([keras.Input((6, 5, 7)), keras.layers.BatchNormalization(**options)])
+def normalization(fused: bool, channels: int = 7, **options) -> keras.Model:
+    model = keras.Sequential(
+        [keras.Input((6, 5, channels)), keras.layers.BatchNormalization(**options)]
+    )
     layer = model.layers[0]
     rng = np.random.default_rng(0)
-    layer.gamma.assign(rng.uniform(0.5, 2, 7))
-    layer.beta.assign(rng.normal(0, 1, 7))
-    layer.moving_mean.assign(rng.normal(0, 1, 7))
-    layer.moving_variance.assign(rng.uniform(0.5, 2, 7))
+    layer.gamma.assign(rng.uniform(0.5, 2, channels))
+    layer.beta.assign(rng.normal(0, 1, channels))
+    layer.moving_mean.assign(rng.normal(0, 1, channels))
+    layer.moving_variance.assign(rng.uniform(0.5, 2, channels))
     if fused:
         use_fused_kernels(model)
         assert "call" in vars(layer), "the layer was not given the fused kernel"
@@ -33,21 +38,65 @@ def images():
     return np.random.default_rng(1).normal(3, 2, (4, 6, 5, 7)).astype("float32")
 
 
+def state(model: keras.Model, x: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = model(x, training=training)
+        loss = tf.reduce_sum(outputs**3)
+    gradients = tape.gradient(loss, [x, *(v.value for v in model.trainable_variables)])
+    names = ["outputs", "image gradient", "gamma gradient", "beta gradient"]
+    values = dict(zip(names, [outputs, *gradients], strict=True))
+    return values | {v.name: v.value for v in model.variables}
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_gradients_and_moving_statistics_are_those_of_keras(images, training):
-    results = []
-    for fused in (False, True):
-        model = normalization(fused, epsilon=2e-5, momentum=0.9)
-        x = tf.constant(images)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            outputs = model(x, training=training)
-            loss = tf.reduce_sum(outputs**3)
-        gradients = tape.gradient(loss, [x, *(v.value for v in model.trainable_variables)])
-        results.append([outputs, *gradients, *(v.value for v in model.variables)])
-    for stock, fused in zip(*results, strict=True):
-        scale = np.abs(stock).max()
-        np.testing.assert_allclose(fused / scale, stock / scale, atol=2e-6)
+    stock, fused = (
+        state(normalization(fused, epsilon=2e-5, momentum=0.9), tf.constant(images), training)
+        for fused in (False, True)
+    )
+    for name, value in stock.items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(fused[name] / scale, value / scale, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels", [7, HALF_PRECISION_CHANNELS])
+@pytest.mark.parametrize("precision", ROUNDING)
+def test_in_half_precision_they_are_keras_s_but_for_rounding(precision, channels, training):
+    images = np.random.default_rng(1).normal(3, 2, (4, 6, 5, channels))
+    stock, fused = (
+        state(
+            normalization(fused, channels, epsilon=2e-5, momentum=0.9, dtype=precision),
+            tf.constant(images, keras.DTypePolicy(precision).compute_dtype),
+            training,
+        )
+        for fused in (False, True)
+    )
+    for name, value in stock.items():
+        assert fused[name].dtype == value.dtype
+        value, other = (tf.cast(tensor, tf.float32).numpy() for tensor in (value, fused[name]))
+        # The statistics and the affine weights have been in float32 throughout.
+        tolerance = 2e-6 if name.startswith("moving") else 4 * ROUNDING[precision]
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(other / scale, value / scale, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("channels", "precision"), [(7, tf.float32), (HALF_PRECISION_CHANNELS, tf.bfloat16)]
+)
+def test_the_kernel_gets_half_precision_only_where_it_is_fast(channels, precision):
+    model = normalization(fused=True, channels=channels, dtype="mixed_bfloat16")
+    graph = tf.function(model).get_concrete_function(tf.zeros((4, 6, 5, channels))).graph
+    kernels = [node for node in graph.get_operations() if node.type == "FusedBatchNormV3"]
+    assert [node.inputs[0].dtype for node in kernels] == [precision]
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_variables_of_another_precision_are_left_to_keras(precision):
+    layer = keras.layers.BatchNormalization(dtype=precision)
+    use_fused_kernels(keras.Sequential([keras.Input((4, 4, 3)), layer]))
+    assert "call" not in vars(layer)
 
 
 def test_moving_variance_is_the_populations(images):
@@ -84,12 +133,15 @@ def test_files_do_not_tell_the_difference(images, tmp_path):
     np.testing.assert_allclose(model(x), stock, atol=1e-5)
 
 
-@pytest.fixture
-def residual():
+@pytest.fixture(params=["float32", "mixed_bfloat16"])
+def residual(request):
     """A convolution's output and its input, added."""
+    keras.config.set_dtype_policy(request.param)
     inputs = keras.Input((6, 5, 4))
     branch = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
-    return keras.Model(inputs, keras.layers.Add(name="add")([branch, inputs]))
+    outputs = keras.layers.Add(name="add")([branch, inputs])
+    keras.config.set_dtype_policy("float32")
+    return keras.Model(inputs, outputs)
 
 
 def test_a_sum_behind_a_convolution_is_the_same_and_has_the_same_gradients(residual, images):
@@ -106,8 +158,12 @@ def test_a_sum_behind_a_convolution_is_the_same_and_has_the_same_gradients(resid
     stock = tf.function(outputs_and_gradients)(variables)
     use_fused_kernels(residual)
     fused = tf.function(outputs_and_gradients)(variables)
+    tolerance = {"float32": 2e-6, "bfloat16": 2 * ROUNDING["mixed_bfloat16"]}
     for a, b in zip(stock, fused, strict=True):
-        np.testing.assert_allclose(a / np.abs(a).max(), b / np.abs(a).max(), atol=2e-6)
+        assert a.dtype == b.dtype
+        a, b = (tf.cast(tensor, tf.float32).numpy() for tensor in (a, b))
+        atol = tolerance[residual.layers[-1].compute_dtype]
+        np.testing.assert_allclose(a / np.abs(a).max(), b / np.abs(a).max(), atol=atol)
 
 
 def test_a_convolution_and_the_sum_behind_it_run_as_one_kernel(residual, images):
@@ -124,14 +180,6 @@ def test_a_convolution_and_the_sum_behind_it_run_as_one_kernel(residual, images)
         for node in function.node_def
     }
     assert not operations & {"Conv2D", "AddV2"}, operations
-
-
-def test_half_precision_is_left_to_keras():
-    model = keras.Sequential(
-        [keras.Input((4, 4, 3)), keras.layers.BatchNormalization(dtype="mixed_bfloat16")]
-    )
-    use_fused_kernels(model)
-    assert "call" not in vars(model.layers[0])
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
