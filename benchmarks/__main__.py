@@ -34,7 +34,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,25 +97,29 @@ NETWORKS = (
     ),
 )
 
+OWN = "ours"
 STOCK = "Keras on TensorFlow"
-# Which packages each needs, its contender and its backend.
-CONTENDERS = {
-    "ours": ("tensorflow", OURS, "tensorflow"),
-    STOCK: ("tensorflow", KERAS, "tensorflow"),
-    "Keras on JAX": ("jax", KERAS, "jax"),
-    "Keras on PyTorch": ("torch", KERAS, "torch"),
-    "PyTorch, eager, channels last": ("torch", PYTORCH, "torch"),
-    "PyTorch, compiled, channels last": ("torch", PYTORCH_COMPILE, "torch"),
-}
 EAGER = "PyTorch, eager, channels last"
+# Which package each needs, its contender, its backend and its precision.
+CONTENDERS = {
+    OWN: ("tensorflow", OURS, "tensorflow", "float32"),
+    STOCK: ("tensorflow", KERAS, "tensorflow", "float32"),
+    "Keras on JAX": ("jax", KERAS, "jax", "float32"),
+    "Keras on PyTorch": ("torch", KERAS, "torch", "float32"),
+    EAGER: ("torch", PYTORCH, "torch", "float32"),
+    "PyTorch, compiled, channels last": ("torch", PYTORCH_COMPILE, "torch", "float32"),
+}
+HALF = "mixed_bfloat16"
+IN_HALF = {f"{name}, {HALF}": (*CONTENDERS[name][:3], HALF) for name in (OWN, STOCK, EAGER)}
 
 
 class Contender:
     """A process that has trained its first step and waits for work; it ends with the block."""
 
     def __init__(self, name: str, network: Network, data: Path | None = None):
-        _, contender, backend = CONTENDERS[name]
+        _, contender, backend, precision = (CONTENDERS | IN_HALF)[name]
         command = [sys.executable, "-m", "benchmarks.contender", contender, *network.arguments()]
+        command += ["--precision", precision]
         if data:
             command += ["--data", str(data)]
         self.name = name
@@ -163,17 +167,18 @@ def main() -> None:
     add("--seconds", type=positive_int, default=5, metavar="S", help="a turn lasts (5)")
     args = parser.parse_args()
     cifar10, tiny_imagenet = data_path.folders(args.folder)
-    installed = [name for name, (need, *_) in CONTENDERS.items() if importlib.util.find_spec(need)]
 
     rows = []
     for network in NETWORKS:
-        names = installed if network is RESNET_56 else ["ours", STOCK]
+        names = CONTENDERS if network is RESNET_56 else (OWN, STOCK)
         print(f"training {network.name}", file=sys.stderr)
-        rows += _steps(args, network, "train", network.batch_size, names)
+        rows += _steps(args, network, "train", names)
     for network in NETWORKS:
-        names = [name for name in ("ours", STOCK, EAGER) if name in installed]
         print(f"evaluating {network.name}", file=sys.stderr)
-        rows += _steps(args, network, "predict", PREDICT_BATCH_SIZE, names)
+        rows += _steps(args, network, "predict", (OWN, STOCK, EAGER))
+    for work in ("train", "predict"):
+        print(f"{HALF}, {work}", file=sys.stderr)
+        rows += _steps(args, RESNET_56, work, (*IN_HALF, OWN))
     print("starting", file=sys.stderr)
     rows.append(_start(args.repeats))
     print("whole epochs and memory", file=sys.stderr)
@@ -185,10 +190,11 @@ def main() -> None:
     print(markdown(rows))
 
 
-def _steps(
-    args: Namespace, network: Network, work: str, batch_size: int, names: Sequence[str]
-) -> list[Row]:
-    """Compares ours, the first of the names, with the others."""
+def _steps(args: Namespace, network: Network, work: str, names: Iterable[str]) -> list[Row]:
+    """Compares ours, the first of the names, with those of the others that are installed."""
+    packages = {name: package for name, (package, *_) in (CONTENDERS | IN_HALF).items()}
+    names = [name for name in names if importlib.util.find_spec(packages[name])]
+    batch_size = {"train": network.batch_size, "predict": PREDICT_BATCH_SIZE}[work]
     rates = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
         contenders = [stack.enter_context(Contender(name, network)) for name in names]
@@ -199,15 +205,17 @@ def _steps(
                 rates[contender.name].append(count * batch_size / seconds)
     title = {"train": "training step", "predict": "evaluation"}[work]
     goals = {STOCK: network.goal} if work == "train" else {STOCK: 1.2, EAGER: 1.0}
+    ours, *others = names
+    how = f", {HALF}" if ours in IN_HALF else ""
     return [
         Row(
-            f"{title}, {network.name}, batch {batch_size}, images/s",
-            name,
-            rates["ours"],
+            f"{title}, {network.name}{how}, batch {batch_size}, images/s",
+            f"{OWN}, float32" if name == OWN else name,
+            rates[ours],
             rates[name],
             (">=", goals.get(name, 1.25)),
         )
-        for name in names[1:]
+        for name in others
     ]
 
 
@@ -218,7 +226,7 @@ def _steps_in(contender: Contender, work: str, seconds: float) -> int:
 
 
 def _start(repeats: int) -> Row:
-    seconds = {"ours": [], STOCK: []}
+    seconds = {OWN: [], STOCK: []}
     for _ in range(repeats):
         for name, taken in seconds.items():
             with Contender(name, RESNET_56) as contender:
@@ -228,7 +236,7 @@ def _start(repeats: int) -> Row:
 
 
 def _epoch(args: Namespace, cifar10: Path) -> list[Row]:
-    with Contender("ours", RESNET_56, cifar10) as ours, Contender(STOCK, RESNET_56) as stock:
+    with Contender(OWN, RESNET_56, cifar10) as ours, Contender(STOCK, RESNET_56) as stock:
         rates = {"epoch": [], "train": []}
         steps = _steps_in(ours, "train", args.seconds)
         ours.do("epoch", 1)

@@ -17,7 +17,13 @@ import numpy as np
 
 from config import cifar10_config as config
 from pipeline import script
-from pipeline.options import Parser, add_network_options, check_network, positive_int
+from pipeline.options import (
+    PRECISIONS,
+    Parser,
+    add_network_options,
+    check_network,
+    positive_int,
+)
 
 OURS, KERAS, PYTORCH, PYTORCH_COMPILE = "ours", "keras", "pytorch", "pytorch-compile"
 PREDICT_BATCH_SIZE = 256
@@ -34,6 +40,7 @@ def main() -> None:
     add("--size", type=positive_int, default=32, metavar="PIXELS", help="default: %(default)s")
     add("--classes", type=positive_int, default=10, metavar="N", help="default: %(default)s")
     add("--batch-size", type=positive_int, default=128, metavar="N", help="default: %(default)s")
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     add("--data", metavar="PATH", help="CIFAR-10 for the work `epoch`, which ours alone has")
     args = parser.parse_args()
     check_network(parser, args)
@@ -60,7 +67,7 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
 
     with open("/dev/null", "w") as nowhere:
         stdout, sys.stdout = sys.stdout, nowhere
-        backend.start()
+        backend.start(args.precision)
         sys.stdout = stdout
     import keras
 
@@ -156,6 +163,7 @@ def _pytorch(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         momentum=config.MOMENTUM,
     )
     network = torch.compile(model) if args.contender == PYTORCH_COMPILE else model
+    half = torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "mixed_bfloat16")
     batch, targets = tensor(images[: args.batch_size]), torch.from_numpy(labels).long()
     unlabelled = tensor(images[:PREDICT_BATCH_SIZE])
 
@@ -163,12 +171,14 @@ def _pytorch(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         network.train()
         for _ in range(steps):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(batch), targets).backward()
+            with half:
+                loss = torch.nn.functional.cross_entropy(network(batch), targets)
+            loss.backward()
             optimizer.step()
 
     def predict(steps: int) -> None:
         network.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), half:
             for _ in range(steps):
                 network(unlabelled).softmax(dim=1)
 

@@ -52,7 +52,8 @@ def start(precision: str = "float32", seed: int = 42) -> None:
     keras.config.set_dtype_policy(precision)
     keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
     backend = keras.backend.backend()
-    device = ", ".join(names) or f"CPU ({os.cpu_count()} cores)"
+    cores = len(os.sched_getaffinity(0))  # less than there are where the run is tied to some
+    device = ", ".join(names) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
     version = sys.modules[backend].__version__
     print(f"Keras {keras.__version__} on {backend} {version}, {device}, {precision}", flush=True)
 

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import CONTENDERS, NETWORKS
+from benchmarks.__main__ import CONTENDERS, IN_HALF, NETWORKS
 from benchmarks.table import Row, markdown
 from pipeline.nn.conv import ResNet
 
+ALL_CONTENDERS = CONTENDERS | IN_HALF
 TINY = ("--stages", 1, "--filters", 4, 8, "--size", 8, "--classes", 4, "--batch-size", 16)
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
@@ -29,12 +30,15 @@ def test_a_row_tells_medians_the_range_of_the_ratios_and_whether_the_goal_is_rea
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=needs_torch if need == "torch" else [])
-        for name, (need, *_) in CONTENDERS.items()
+        pytest.param(
+            name,
+            marks=[needs_torch] * (need == "torch") + [pytest.mark.slow] * (name in IN_HALF),
+        )
+        for name, (need, *_) in ALL_CONTENDERS.items()
     ],
 )
 def test_a_contender_trains_and_evaluates_as_it_is_told(name, run_python):
-    need, contender, backend = CONTENDERS[name]
+    need, contender, backend, precision = ALL_CONTENDERS[name]
     if importlib.util.find_spec(need) is None:
         pytest.skip(f"{need} is not installed")
     done = run_python(
@@ -42,6 +46,8 @@ def test_a_contender_trains_and_evaluates_as_it_is_told(name, run_python):
         "benchmarks.contender",
         contender,
         *TINY,
+        "--precision",
+        precision,
         KERAS_BACKEND=backend,
         input="train 2\npredict 1\n",
     )
@@ -110,5 +116,5 @@ def test_the_whole_table(cifar10_sample):
     command = ["-m", "benchmarks", str(cifar10_sample.parent), "--repeats", "1", "--seconds", "1"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     rows = done.stdout.splitlines()[2:]
-    assert len(rows) >= 3 + 3 + 1 + 2 + 5
+    assert len(rows) >= 3 + 3 + 2 * 2 + 1 + 2 + 5
     assert all(re.search(r"\| (yes|no) \|$", row) for row in rows)
