@@ -70,8 +70,11 @@ class Run:
         self.checkpoint = checkpoint
         self.options = options.run_options(args, script) | {"backend": keras.backend.backend()}
         if recipe:
-            decided = {name: getattr(args, name) for name in options.OF_RECIPES}
-            self.options["recipe_parts"] = dataclasses.asdict(recipe) | decided
+            self.options["recipe_parts"] = {
+                part: value
+                for part, value in dataclasses.asdict(recipe).items()
+                if part not in options.OF_RECIPES  # the options decide over these
+            }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
 
@@ -132,7 +135,7 @@ class Run:
     def _refuse_another_recipe(self) -> None:
         trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
         for name, part in self.options.get("recipe_parts", {}).items():
-            if name not in options.OF_RECIPES and (before := trained.get(name, part)) != part:
+            if (before := trained.get(name, part)) != part:
                 raise UserError(
                     f"{self.checkpoint.path} was trained with {name} {before}, and its recipe has "
                     f"{part} now: put it back to go on, or start a run of its own without the "

@@ -150,7 +150,9 @@ def of_recipe(run, checkpoint, write_checkpoint):
 def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(of_recipe):
     same = of_recipe("--epochs", "20", "--learning-rate", "0.5", recipe=replace(RECIPE, epochs=7))
     parts = same.options["recipe_parts"]
-    assert (parts["epochs"], parts["learning_rate"], parts["momentum"]) == (20, 0.5, 0.9)
+    assert (parts["momentum"], parts["affine"]) == (0.9, {"shift": 0.1})
+    assert (same.options["epochs"], same.options["learning_rate"]) == (20, 0.5)
+    assert not {"epochs", "learning_rate", "batch_size"} & parts.keys()
 
 
 def test_a_recipe_that_was_changed_meanwhile_is_refused(of_recipe):

@@ -99,8 +99,9 @@ def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path)
     accuracy = re.search(r"accuracy +(\d\.\d{4}) +1000", printed)[1]
     assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
     record = json.loads((whole / "resnet_cifar10_decay_options.json").read_text())
-    recipe = record["options"]["recipe_parts"]
-    assert (recipe["ema"], recipe["cutout"], recipe["epochs"]) == (0.999, 12, 3)
+    options = record["options"]
+    recipe = options["recipe_parts"]
+    assert (recipe["ema"], recipe["cutout"], options["epochs"]) == (0.999, 12, 3)
     assert keras.models.load_model(whole / "resnet_cifar10.hdf5").count_params() > 0
 
 
