@@ -11,6 +11,7 @@ from pathlib import Path
 import forkedscript
 
 ROOT = Path(__file__).parents[1]
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 
 def start(script: str, *arguments: object, backend: str = "tensorflow") -> subprocess.Popen:
@@ -44,6 +45,31 @@ def run(script: str, *arguments: object, backend: str = "tensorflow") -> str:
     return printed
 
 
+def stop(
+    script: str,
+    *arguments: object,
+    epoch: int,
+    number: signal.Signals,
+    backend: str = "tensorflow",
+) -> None:
+    """Runs a script and sends it a signal while an epoch is under way."""
+    if backend != "tensorflow":
+        interrupt(start(script, *arguments, backend=backend), epoch, number)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        log.touch()
+        process = forkedscript.start(script, *arguments, log=log)
+        deadline = time.monotonic() + 120
+        while f"\nEpoch {epoch}/" not in log.read_text():
+            assert process.is_alive(), log.read_text()
+            assert time.monotonic() < deadline, "the process hangs"
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(process.pid, number)
+        assert forkedscript.finish(process) == EXIT_STATUS[number], log.read_text()
+
+
 def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> str:
     """Sends a signal while an epoch is under way; returns what the process printed."""
     printed = []
@@ -54,8 +80,7 @@ def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> 
             process.send_signal(number)
             break
     done = finish(process)
-    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
-    assert done.returncode == expected[number], done.stderr
+    assert done.returncode == EXIT_STATUS[number], done.stderr
     return "".join(printed) + done.stdout
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import keras
 import pytest
-from processes import finish, interrupt, refused, run, start
+from processes import finish, interrupt, refused, run, start, stop
 
 from pipeline.io.modelfile import read_checkpoint
 
@@ -68,10 +68,10 @@ def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
     stops = {2: signal.SIGINT, 3: signal.SIGKILL, 4: signal.SIGTERM}
     if backend != "tensorflow":
         stops = {3: signal.SIGKILL}  # the same code but for the backend's share, which is slow here
+    going_on = (script, *options, "-o", pieces, "--resume")
     for epoch, number in stops.items():
-        process = start(script, *options, "-o", pieces, "--resume", backend=backend)
-        interrupt(process, epoch, number)
-    run(script, *options, "-o", pieces, "--resume", backend=backend)
+        stop(*going_on, epoch=epoch, number=number, backend=backend)
+    run(*going_on, backend=backend)
 
     folder = "checkpoints_decay"
     assert last_checkpoint(pieces, folder) == last_checkpoint(whole, folder)
@@ -87,7 +87,7 @@ def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path)
     script, last = "resnet_cifar10_decay.py", Path("checkpoints_decay", "epoch_3.hdf5")
     options = [*data, *TINY, "--recipe", "modern", "--epochs", 3]
     printed = run(script, *options, "-o", whole, backend=backend)
-    interrupt(start(script, *options, "-o", pieces, backend=backend), 2, signal.SIGKILL)
+    stop(script, *options, "-o", pieces, epoch=2, number=signal.SIGKILL, backend=backend)
     run(script, "-o", pieces, "--resume", backend=backend)
     for file in (last, "resnet_cifar10.hdf5", "resnet_cifar10_decay.json"):
         assert (pieces / file).read_bytes() == (whole / file).read_bytes()
@@ -107,7 +107,7 @@ def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path)
 
 def test_another_batch_size_on_resume_keeps_the_schedules_place(data, tmp_path):
     options = [*data, *TINY, "--recipe", "modern", "--epochs", 3, "-o", tmp_path]
-    interrupt(start("resnet_cifar10_decay.py", *options), 2, signal.SIGKILL)
+    stop("resnet_cifar10_decay.py", *options, epoch=2, number=signal.SIGKILL)
     run("resnet_cifar10_decay.py", "-o", tmp_path, "--resume", "--batch-size", 256)
     rates = json.loads((tmp_path / "resnet_cifar10_decay.json").read_text())["learning_rate"]
     assert rates == pytest.approx([0.2 * 15 / 22, 0.1309, 0], abs=1e-4)
