@@ -2,7 +2,7 @@
 
   python -m benchmarks
 
-Twenty minutes on two cores. The contenders take turns, each in a process of its own: stock Keras
+Half an hour on two cores. The contenders take turns, each in a process of its own: stock Keras
 on TensorFlow, and Keras on JAX, Keras on PyTorch and PyTorch itself where they are installed. The
 table has medians and the range of the ratios, one a turn; absolute figures depend on the machine
 and on what else it does.
