@@ -45,6 +45,7 @@ def main() -> None:
     import keras
 
     from pipeline import training
+    from pipeline.classifier import Classifier
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.conv import ResNet18, resnet18_libraries
@@ -79,20 +80,17 @@ def main() -> None:
         "torchvision": resnet18_libraries.torchvision_resnet18,
     }[args.model]
     height, width, depth = data.train_images.shape[1:]
-    model = build(width, height, depth, len(data.label_names))
-    model.compile(
-        optimizer=keras.optimizers.SGD(args.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    network = build(width, height, depth, len(data.label_names))
+    optimizer = keras.optimizers.SGD(args.learning_rate)
+    classifier = Classifier(network, optimizer)
 
     # train
     linear = polynomial_decay(args.learning_rate, args.epochs)
     schedule = {"constant": constant, "linear": linear}[args.schedule]
-    training.train(model, train_batches, test_batches, run, schedule, watched=False)
+    training.train(classifier, train_batches, test_batches, run, schedule, watched=False)
 
     # report
-    training.report(model, test_batches, data.label_names, run)
+    training.report(classifier, test_batches, data.label_names, run)
 
 
 def require_packages(model: str) -> None:

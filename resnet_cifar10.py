@@ -28,6 +28,7 @@ def main() -> None:
     import keras
 
     from pipeline import training
+    from pipeline.classifier import Classifier
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.conv import ResNet
@@ -56,7 +57,7 @@ def main() -> None:
 
     # model
     height, width, depth = data.train_images.shape[1:]
-    model = ResNet.build(
+    network = ResNet.build(
         width,
         height,
         depth,
@@ -66,17 +67,14 @@ def main() -> None:
         reg=config.REG,
         module_reg=config.MODULE_REG,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(args.learning_rate, momentum=config.MOMENTUM),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    optimizer = keras.optimizers.SGD(args.learning_rate, momentum=config.MOMENTUM)
+    classifier = Classifier(network, optimizer)
 
     # train
-    training.train(model, train_batches, test_batches, run, constant, watched=True)
+    training.train(classifier, train_batches, test_batches, run, constant, watched=True)
 
     # report
-    training.report(model, test_batches, data.label_names, run)
+    training.report(classifier, test_batches, data.label_names, run)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def main() -> None:
 
     # model
     height, width, depth = data.train_images.shape[1:]
-    model = ResNet.build(
+    network = ResNet.build(
         width,
         height,
         depth,
@@ -80,9 +80,9 @@ def main() -> None:
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
-    decay = training.compile_model(
-        model,
+    classifier, decay = training.classifier_by(
         recipe,
+        network,
         args.learning_rate,
         args.epochs,
         train_batches.steps_per_epoch,
@@ -90,11 +90,11 @@ def main() -> None:
     )
 
     # train
-    training.train(model, train_batches, test_batches, run, decay, watched=False)
+    training.train(classifier, train_batches, test_batches, run, decay, watched=False)
 
     # report
-    training.report(model, test_batches, data.label_names, run)
-    save_model(model_path, model)
+    training.report(classifier, test_batches, data.label_names, run)
+    save_model(model_path, network)
     print(f"model: {model_path}")
 
 

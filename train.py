@@ -29,6 +29,7 @@ def main() -> None:
     import keras
 
     from pipeline import training
+    from pipeline.classifier import Classifier
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.nn.conv import ResNet
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
@@ -53,7 +54,7 @@ def main() -> None:
     val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers)
 
     # model
-    model = ResNet.build(
+    network = ResNet.build(
         config.IMAGE_SIZE,
         config.IMAGE_SIZE,
         3,
@@ -64,20 +65,17 @@ def main() -> None:
         dataset="tiny_imagenet",
         module_reg=config.MODULE_REG,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(
-            args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
-        ),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+    optimizer = keras.optimizers.SGD(
+        args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
     )
+    classifier = Classifier(network, optimizer)
 
     # train
-    training.train(model, train_batches, val_batches, run, constant, watched=True)
+    training.train(classifier, train_batches, val_batches, run, constant, watched=True)
 
     # report
     names = tuple(words.split(",")[0] for _, words in val.label_names)
-    training.report(model, val_batches, names, run)
+    training.report(classifier, val_batches, names, run)
 
 
 if __name__ == "__main__":

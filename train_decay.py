@@ -56,7 +56,7 @@ def main() -> None:
     val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers, one_hot)
 
     # model
-    model = ResNet.build(
+    network = ResNet.build(
         config.IMAGE_SIZE,
         config.IMAGE_SIZE,
         3,
@@ -68,9 +68,9 @@ def main() -> None:
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
-    decay = training.compile_model(
-        model,
+    classifier, decay = training.classifier_by(
         recipe,
+        network,
         args.learning_rate,
         args.epochs,
         train_batches.steps_per_epoch,
@@ -78,12 +78,12 @@ def main() -> None:
     )
 
     # train
-    training.train(model, train_batches, val_batches, run, decay, watched=False)
+    training.train(classifier, train_batches, val_batches, run, decay, watched=False)
 
     # report
     names = tuple(words.split(",")[0] for _, words in val.label_names)
-    training.report(model, val_batches, names, run)
-    save_model(model_path, model)
+    training.report(classifier, val_batches, names, run)
+    save_model(model_path, network)
     print(f"model: {model_path}")
 
 

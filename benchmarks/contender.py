@@ -71,6 +71,7 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         sys.stdout = stdout
     import keras
 
+    from pipeline.classifier import Classifier
     from pipeline.io.batches import TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.conv import ResNet
@@ -91,7 +92,7 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
             return self.batch
 
-    model = ResNet.build(
+    network = ResNet.build(
         args.size,
         args.size,
         3,
@@ -102,20 +103,20 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         dataset=args.stem,
         module_reg=config.MODULE_REG,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.1, momentum=config.MOMENTUM),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    optimizer = keras.optimizers.SGD(0.1, momentum=config.MOMENTUM)
     if args.contender == OURS:
-        backend.accelerate(model)
+        model = Classifier(network, optimizer)
+        backend.accelerate(network, optimizer)
+    else:
+        model = network
+        model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
 
     def train(steps: int) -> None:
         batch = (images[: args.batch_size], labels)
         model.fit(Resident(steps, *batch), shuffle=False, verbose=0)
 
     def predict(steps: int) -> None:
-        model.predict(Resident(steps, images[:PREDICT_BATCH_SIZE]), verbose=0)
+        network.predict(Resident(steps, images[:PREDICT_BATCH_SIZE]), verbose=0)
 
     works = {"train": train, "predict": predict}
     if args.data:

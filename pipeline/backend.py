@@ -78,17 +78,14 @@ def gpu_names() -> list[str]:
     return []
 
 
-def accelerate(model: keras.Model) -> None:
-    """Lets a model compute in a faster way where the backend has one, to equal results.
-
-    Its updates as well if it is compiled already.
-    """
+def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+    """Lets a network and its optimizer compute faster where the backend can, to equal results."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
         from pipeline import tensorflow_only
 
-        tensorflow_only.use_fused_kernels(model)
+        tensorflow_only.use_fused_kernels(network, optimizer)
 
 
 @contextmanager

@@ -17,13 +17,13 @@ def epochs(history: History) -> int:
     return max((len(values) for values in history.values()), default=0)
 
 
-def appended(history: History, logs: dict, learning_rate: object) -> History:
+def appended(history: History, logs: dict, learning_rate: float) -> History:
     """Returns the history with one more epoch.
 
     Args:
         history: the epochs before.
         logs: what Keras gives to `on_epoch_end`.
-        learning_rate: the optimizer's.
+        learning_rate: of the epoch, or of its last step where it changes by step.
     """
     # float32's own shortest digits: 0.1, not 0.10000000149.
     row = {**logs, "learning_rate": float(str(np.float32(learning_rate)))}

@@ -142,11 +142,13 @@ class Run:
                     "checkpoint"
                 )
 
-    def record(self, model: keras.Model, images_per_second: Sequence[float] | None = None) -> None:
+    def record(
+        self, network: keras.Model, images_per_second: Sequence[float] | None = None
+    ) -> None:
         """Writes the resolved options and all that the result depends on beside them.
 
         Args:
-            model: the run's.
+            network: the run's.
             images_per_second: speed by epoch since the start epoch, once the training has ended.
         """
         record = {
@@ -154,7 +156,7 @@ class Run:
             "options": self.options,
             "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
             "start_epoch": self.start_epoch,
-            "parameters": model.count_params(),
+            "parameters": network.count_params(),
             "images_per_second": images_per_second,
             "devices": gpu_names() or [platform.machine()],
             "python": platform.python_version(),

@@ -51,3 +51,18 @@ def warmup_cosine(
         warmup_target=highest,
         warmup_steps=warmup_steps,
     )
+
+
+def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate of the step that an optimizer has just taken."""
+    optimizer = unscaled(optimizer)
+    # Keras's public name gives the rate of the step to come, and no name the schedule.
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = rate(optimizer.iterations - 1)
+    return float(keras.ops.convert_to_numpy(rate))
+
+
+def unscaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns an optimizer without the scaling of the loss that wraps it in half precision."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -23,8 +23,10 @@ def gpu_names() -> list[str]:
     return [detail.get("device_name", "GPU") for detail in details]
 
 
-def use_fused_kernels(model: keras.Model) -> None:
-    """Lets a model's batch normalization, additions and updates run on TensorFlow's fused kernels.
+def use_fused_kernels(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> None:
+    """Lets batch normalization, additions and an optimizer's updates run on fused kernels.
 
     Keras 3 builds batch normalization from a dozen elementwise operations, which on a CPU take
     half of the training step of a ResNet; and the update of a weight of half a dozen, which for
@@ -32,14 +34,13 @@ def use_fused_kernels(model: keras.Model) -> None:
     optimizer stay Keras's own with the same variables, so that files and checkpoints do not tell
     the difference.
     """
-    for layer in model.layers:
+    for layer in network.layers:
         if _is_fusable_normalization(layer):
             layer.call = types.MethodType(_normalize, layer)
         elif type(layer) is keras.layers.Add and len(layer.input) == 2:
             zeros = tf.zeros(layer.output.shape[-1:], layer.compute_dtype)
             zeros = tf.Variable(zeros, trainable=False)
             layer.call = functools.partial(_add, zeros)
-    optimizer = model.optimizer if model.compiled else None
     if type(optimizer) is keras.optimizers.SGD and optimizer.momentum:
         optimizer.update_step = types.MethodType(_update, optimizer)
 

@@ -13,6 +13,7 @@ from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
+from pipeline.classifier import Classifier
 from pipeline.errors import Diverged, Interrupted, UserError
 from pipeline.io.atomic import discard_unfinished, write_atomically
 from pipeline.io.batches import EvaluationBatches, TrainingBatches, reading
@@ -22,26 +23,27 @@ from pipeline.run import Run
 from pipeline.schedule import Schedule, polynomial_decay, warmup_cosine
 
 
-def compile_model(
-    model: keras.Model,
+def classifier_by(
     recipe: Recipe,
+    network: keras.Model,
     learning_rate: float,
     epochs: int,
     steps_per_epoch: int,
     power: float,
-) -> Schedule | None:
-    """Compiles a model for training by a recipe.
+) -> tuple[Classifier, Schedule | None]:
+    """Makes a network ready for training by a recipe.
 
     Args:
-        model: a classifier that gives probabilities.
         recipe: for optimizer and loss.
+        network: gives probabilities.
         learning_rate: the highest of the run.
         epochs: length of the run.
         steps_per_epoch: batches an epoch.
         power: of the polynomial decay, where the recipe has no warm-up.
 
     Returns:
-        The learning rate by epoch, for `train`; None where the optimizer has one by step.
+        For `train`: the classifier, and the learning rate by epoch, None where the optimizer has
+        one by step.
     """
     if recipe.warmup_epochs is None:
         rate, schedule = learning_rate, polynomial_decay(learning_rate, epochs, power)
@@ -49,25 +51,18 @@ def compile_model(
         warmup_steps = recipe.warmup_epochs * steps_per_epoch
         rate = warmup_cosine(learning_rate, epochs * steps_per_epoch, warmup_steps)
         schedule = None
-    loss = "sparse_categorical_crossentropy"
-    if recipe.one_hot:
-        loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    model.compile(
-        optimizer=keras.optimizers.SGD(
-            rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            use_ema=recipe.ema > 0,
-            ema_momentum=recipe.ema,
-        ),
-        loss=loss,
-        metrics=["accuracy"],
+    optimizer = keras.optimizers.SGD(
+        rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema,
     )
-    return schedule
+    return Classifier(network, optimizer, recipe.one_hot, recipe.label_smoothing), schedule
 
 
 def train(
-    model: keras.Model,
+    model: Classifier,
     train_batches: TrainingBatches,
     test_batches: EvaluationBatches,
     run: Run,
@@ -77,7 +72,7 @@ def train(
     """Trains from the run's start epoch to its last, with a checkpoint and a plot every epoch.
 
     Args:
-        model: compiled; a run that goes on has its checkpoint restored here.
+        model: a run that goes on has its checkpoint restored here.
         train_batches: start at the run's start epoch.
         test_batches: for the validation after every epoch.
         run: options and files.
@@ -99,7 +94,7 @@ def train(
             # The optimizer's schedule counts steps, and an epoch now has another number of them.
             steps = run.start_epoch * train_batches.steps_per_epoch
             model.optimizer.iterations.assign(steps)
-    backend.accelerate(model)
+    backend.accelerate(model.network, model.optimizer)
     checkpoint = EpochCheckpoint(
         run.checkpoints, run.args.every, run.start_epoch, run.history, run.options
     )
@@ -108,12 +103,9 @@ def train(
         checkpoint.on_train_begin()
         discard_unfinished(run.options_path)
         return
-    run.record(model)
+    run.record(model.network)
 
     stop = StopOnSignal()
-    # Scaling of the loss, in half precision, wraps the optimizer.
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    averaged = AveragedWeights(optimizer, restored=run.checkpoint is not None)
     callbacks = [
         stop,
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
@@ -125,7 +117,7 @@ def train(
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: checkpoint.put_later_aside()),
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
         checkpoint,
-        *([averaged] if optimizer.use_ema else []),
+        *([AveragedWeights(restored=run.checkpoint is not None)] if model.averages else []),
     ]
     try:
         with stop, reading(train_batches, test_batches):
@@ -146,7 +138,7 @@ def train(
     except Diverged as divergence:
         place, command = _way_on(run, checkpoint.epoch, float(f"{run.args.learning_rate / 10:g}"))
         raise UserError(f"{divergence}; {place}; with a lower rate: {command}") from divergence
-    run.record(model, fitted.history.get("images_per_second"))
+    run.record(model.network, fitted.history.get("images_per_second"))
 
 
 def _way_on(run: Run, completed: int, learning_rate: float | None) -> tuple[str, str]:

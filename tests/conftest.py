@@ -48,20 +48,16 @@ def tiny_imagenet_sample():
 
 @pytest.fixture(scope="session")
 def tiny_network():
-    """Builds a compiled ResNet of one module for 8x8 RGB images: `tiny_network(classes=4)`."""
+    """Builds a classifier, a ResNet of one module for 8x8 RGB images: `tiny_network(classes=4)`."""
 
     def build(classes=4, filters=(4, 8), stages=(1,), momentum=0.9):
         import keras
 
+        from pipeline.classifier import Classifier
         from pipeline.nn.conv import ResNet
 
-        model = ResNet.build(8, 8, 3, classes, stages, filters)
-        model.compile(
-            optimizer=keras.optimizers.SGD(0.1, momentum=momentum),
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
-        return model
+        network = ResNet.build(8, 8, 3, classes, stages, filters)
+        return Classifier(network, keras.optimizers.SGD(0.1, momentum=momentum))
 
     return build
 
@@ -82,11 +78,11 @@ def write_checkpoint(tiny_network):
     model.optimizer.build(model.trainable_variables)
 
     def write(path, epoch, history=None, options=None):
-        from pipeline.io.modelfile import save_model
+        from pipeline.io.modelfile import save_checkpoint
 
         state = {"epoch": epoch, "history": history or {}, "options": options or {}}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_model(path, model, training=state)
+        save_checkpoint(path, model, state)
         return path
 
     return write

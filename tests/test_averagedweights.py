@@ -1,3 +1,4 @@
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from pipeline import training
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.modelfile import load_weights, read_checkpoint
+from pipeline.io.seal import SEAL_BYTES, seal
 from pipeline.nn.conv import ResNet
 from pipeline.options import parse_training, training_parser
 from pipeline.recipe import Recipe
@@ -26,18 +28,18 @@ def assert_same(ours, theirs):
 
 
 @pytest.fixture
-def compiled():
-    def compiled():
+def classifier():
+    def classifier(recipe=RECIPE):
         keras.utils.set_random_seed(1)
-        model = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
-        training.compile_model(model, RECIPE, 0.1, epochs=2, steps_per_epoch=3, power=1.0)
+        network = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
+        model, _ = training.classifier_by(recipe, network, 0.1, 2, steps_per_epoch=3, power=1.0)
         return model
 
-    return compiled
+    return classifier
 
 
 @pytest.fixture
-def train(compiled, tiny_images, tmp_path):
+def train(classifier, tiny_images, tmp_path):
     """Trains, or goes on, as a script does; returns the model and the newest checkpoint."""
 
     def train(name, epochs):
@@ -47,7 +49,7 @@ def train(compiled, tiny_images, tmp_path):
         args, checkpoint = parse_training(parser, ["--resume", "--epochs", str(epochs)])
         run = Run(SCRIPT, args, checkpoint)
         batches = TrainingBatches(*tiny_images, 8, start_epoch=run.start_epoch)
-        model = compiled()
+        model = classifier()
         training.train(model, batches, EvaluationBatches(*tiny_images, 8), run, constant, False)
         return model, run.checkpoints / f"epoch_{epochs}.hdf5"
 
@@ -55,17 +57,21 @@ def train(compiled, tiny_images, tmp_path):
 
 
 @pytest.mark.jax
-def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, tiny_images):
-    model = compiled()
-    weights, seen = [], {}
+def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier, tiny_images):
+    model = classifier()
+    weights, statistics, seen = [], [], {}
 
     class Spy(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             weights.append(values(self.model.trainable_variables))
+            statistics.append(values(self.model.statistics))
+            seen["averages"] = values(self.model.averages)
 
         def on_epoch_end(self, epoch, logs=None):
             seen["model"] = values(self.model.trainable_variables)
             seen["optimizer"] = values(self.model.optimizer.variables)
+            seen["statistics"] = values(self.model.statistics)
+            seen["held"] = values(self.model.averages)
 
     batches = TrainingBatches(*tiny_images, 8)
     model.fit(
@@ -75,7 +81,7 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, t
         steps_per_epoch=3,
         shuffle=False,
         verbose=0,
-        callbacks=[Spy(), AveragedWeights(model.optimizer, restored=False)],
+        callbacks=[Spy(), AveragedWeights(restored=False)],
     )
     assert len(weights) == 6
     average = weights[0]
@@ -87,15 +93,19 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(compiled, t
     held = {variable.tobytes() for variable in seen["optimizer"]}
     assert held >= {weight.tobytes() for weight in weights[-1]}
     assert_same(values(model.trainable_variables), seen["model"])
+    # The statistics have changed places with their averages in the same way.
+    assert_same(seen["statistics"], seen["averages"])
+    assert_same(seen["held"], statistics[-1])
+    assert_same(values(model.statistics), seen["averages"])
 
 
 @pytest.mark.jax
-def test_what_is_evaluated_is_what_is_saved(train, compiled, tiny_images):
+def test_what_is_evaluated_is_what_is_saved(train, classifier, tiny_images):
     model, path = train("run", 2)
     history = read_checkpoint(path).history
-    saved = compiled()
-    load_weights(path, saved)
-    assert_same(values(saved.weights), values(model.weights))
+    saved = classifier()
+    load_weights(path, saved.network)
+    assert_same(values(saved.network.weights), values(model.network.weights))
     loss, accuracy = saved.evaluate(EvaluationBatches(*tiny_images, 8), verbose=0)
     assert loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
     assert accuracy == pytest.approx(history["val_accuracy"][-1])
@@ -115,3 +125,18 @@ def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(train):
     ended, _ = train("run", 2)
     again, _ = train("run", 2)
     assert_same(values(again.weights), values(ended.weights))
+
+
+@pytest.mark.jax
+def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(train, classifier):
+    _, path = train("run", 1)
+    path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
+    with h5py.File(path, "r+") as file:
+        del file["training/averages"]
+    with open(path, "r+b") as file:
+        file.write(seal(file, path.stat().st_size))
+    model = classifier()
+    read_checkpoint(path).restore(model)
+    assert_same(values(model.averages), values(model.statistics))
+    train("run", 2)
+    assert path.with_name("epoch_2.hdf5").exists()

@@ -75,7 +75,7 @@ def test_every_damaged_model_is_refused_before_any_weight_changes(
     write_checkpoint, tmp_path, tiny_network
 ):
     path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1)
-    model = tiny_network()
+    model = tiny_network().network
     before = model.get_weights()
     for content in damaged(path.read_bytes(), 50, seed=2):
         path.write_bytes(content)

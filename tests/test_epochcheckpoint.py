@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
+from pipeline.classifier import Classifier
 from pipeline.io.batches import TrainingBatches
 from pipeline.io.checkpoints import checkpoints, newest_checkpoint
 from pipeline.io.modelfile import read_checkpoint
@@ -215,16 +216,16 @@ def test_what_a_killed_run_left_behind_does_not_disturb(tmp_path, run):
 def classifier():
     """Has all that a checkpoint has to bring back, and is compiled in no time."""
     layers = keras.layers
-    model = keras.Sequential(
+    network = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
             layers.Flatten(),
             layers.BatchNormalization(name="bn"),
-            layers.Dense(4, activation="softmax", name="fc"),
+            layers.Dense(4, name="fc"),
+            layers.Activation("softmax", name="softmax"),
         ]
     )
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
-    return model
+    return Classifier(network, keras.optimizers.SGD(0.1, momentum=0.9))
 
 
 def test_a_resumed_training_is_the_uninterrupted_one_bit_by_bit(tmp_path, tiny_images):

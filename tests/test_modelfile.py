@@ -13,6 +13,7 @@ from pipeline.io.modelfile import (
     FILE_BYTES_LIMIT,
     load_weights,
     read_checkpoint,
+    save_checkpoint,
     save_model,
 )
 from pipeline.io.seal import SEAL, SEAL_BYTES
@@ -38,7 +39,7 @@ def model(tiny_network):
 @pytest.fixture
 def checkpoint(tmp_path, model):
     path = tmp_path / "epoch_3.hdf5"
-    save_model(path, model, training=STATE)
+    save_checkpoint(path, model, STATE)
     return path
 
 
@@ -91,21 +92,21 @@ def test_what_was_read_stays_whole_when_the_file_is_replaced(checkpoint, model, 
 def test_weights_are_loaded_from_models_and_from_checkpoints(
     checkpoint, model, tiny_network, tmp_path
 ):
-    save_model(tmp_path / "model.hdf5", model)
+    save_model(tmp_path / "model.hdf5", model.network)
     for path in (checkpoint, tmp_path / "model.hdf5"):
         loaded = tiny_network()
-        load_weights(path, loaded)
+        load_weights(path, loaded.network)
         assert_same_values(loaded.get_weights(), model.get_weights())
         assert int(loaded.optimizer.iterations) == 0
 
 
 def test_plain_keras_opens_models_and_checkpoints(checkpoint, model, tiny_images, tmp_path):
     images = tiny_images[0].astype("float32")
-    save_model(tmp_path / "model.hdf5", model)
+    save_model(tmp_path / "model.hdf5", model.network)
     for path in (checkpoint, tmp_path / "model.hdf5"):
         opened = keras.models.load_model(path, compile=False)
         np.testing.assert_array_equal(
-            opened.predict(images, verbose=0), model.predict(images, verbose=0)
+            opened.predict(images, verbose=0), model.network.predict(images, verbose=0)
         )
 
 
@@ -150,9 +151,9 @@ def test_more_behind_the_seal_is_noticed(checkpoint):
 
 
 def test_a_model_saved_by_keras_alone_is_refused(tmp_path, model):
-    model.save(tmp_path / "model.hdf5", include_optimizer=False)
+    model.network.save(tmp_path / "model.hdf5", include_optimizer=False)
     with pytest.raises(UserError, match="not written by this project"):
-        load_weights(tmp_path / "model.hdf5", model)
+        load_weights(tmp_path / "model.hdf5", model.network)
 
 
 def test_what_cannot_be_read_at_all_is_named(tmp_path):
@@ -167,7 +168,7 @@ def test_what_cannot_be_read_at_all_is_named(tmp_path):
 
 
 def test_a_model_is_no_checkpoint(tmp_path, model):
-    save_model(tmp_path / "model.hdf5", model)
+    save_model(tmp_path / "model.hdf5", model.network)
     with pytest.raises(UserError, match=r"a model without the training's state.*epoch_N\.hdf5"):
         read_checkpoint(tmp_path / "model.hdf5")
 
@@ -195,7 +196,7 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoint, tiny_network, other,
 def outside_file(tmp_path, model):
     """A second file with the same weights, to which links can lead."""
     path = tmp_path / "outside.hdf5"
-    model.save(path, include_optimizer=False)
+    model.network.save(path, include_optimizer=False)
     return path
 
 
@@ -349,19 +350,19 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
     for _ in range(2):
         too_large = pytest.raises(OSError, match=f"File too large: '{checkpoint}'")
         with too_large, small_disk(len(before) - missing):
-            save_model(checkpoint, model, training=STATE)
+            save_checkpoint(checkpoint, model, STATE)
     assert checkpoint.read_bytes() == before
     assert os.listdir(checkpoint.parent) == [checkpoint.name]
 
 
 def test_a_missing_folder_is_an_os_error(tmp_path, model):
     with pytest.raises(OSError, match="model"):
-        save_model(tmp_path / "no" / "model.hdf5", model)
+        save_model(tmp_path / "no" / "model.hdf5", model.network)
 
 
 def test_what_a_killed_save_left_behind_does_not_disturb_the_next(checkpoint, model):
     """The temporary name is always the same, so that nothing piles up either."""
     (checkpoint.parent / ".epoch_3.hdf5.tmp").write_bytes(b"half a file")
-    save_model(checkpoint, model, training=STATE)
+    save_checkpoint(checkpoint, model, STATE)
     assert os.listdir(checkpoint.parent) == [checkpoint.name]
     assert read_checkpoint(checkpoint).epoch == 3

@@ -213,12 +213,12 @@ def test_one_step_changes_every_weight(tiny_images):
 
 def test_a_saved_network_is_opened_by_plain_keras(tmp_path, tiny_network, tiny_images):
     images = tiny_images[0].astype("float32")
-    model = tiny_network()
+    network = tiny_network().network
     for name in ("model.hdf5", "model.keras"):
-        model.save(tmp_path / name)
+        network.save(tmp_path / name)
         opened = keras.models.load_model(tmp_path / name, compile=False)
         np.testing.assert_array_equal(
-            model.predict(images, verbose=0), opened.predict(images, verbose=0)
+            network.predict(images, verbose=0), opened.predict(images, verbose=0)
         )
 
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.io.modelfile import read_checkpoint, save_model
+from pipeline.classifier import Classifier
+from pipeline.io.modelfile import read_checkpoint, save_checkpoint
 from pipeline.nn.conv import ResNet18
 from pipeline.nn.conv.resnet18_libraries import (
     TorchModule,
@@ -44,15 +45,15 @@ def test_a_torch_modules_moving_statistics_come_back_from_a_checkpoint(tmp_path)
     module = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4))
     inputs = keras.Input((2, 2, 3))
     x = TorchModule(module, output_shape=(None, 4), name="module")(inputs)
-    model = keras.Model(inputs, keras.layers.Activation("softmax")(x))
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    network = keras.Model(inputs, keras.layers.Activation("softmax")(x))
+    model = Classifier(network, keras.optimizers.SGD(0.1))
     assert model.count_params() == 12 * 4 + 4 + 4 * 4
     assert sum(np.prod(weight.shape) for weight in model.non_trainable_weights) == 2 * 4
 
     rng = np.random.default_rng(8)
     images, labels = rng.random((16, 2, 2, 3), dtype=np.float32), np.arange(16) % 4
     model.train_on_batch(images, labels)
-    save_model(tmp_path / "epoch_1.hdf5", model, {"epoch": 1, "history": {}, "options": {}})
+    save_checkpoint(tmp_path / "epoch_1.hdf5", model, {"epoch": 1, "history": {}, "options": {}})
     saved = model.predict(images, verbose=0)
     model.train_on_batch(images, labels)
     assert not np.array_equal(model.predict(images, verbose=0), saved)

@@ -1,9 +1,15 @@
 import math
 
+import keras
 import numpy as np
 import pytest
 
-from pipeline.schedule import constant, polynomial_decay, warmup_cosine
+from pipeline.schedule import (
+    constant,
+    last_learning_rate,
+    polynomial_decay,
+    warmup_cosine,
+)
 
 STEPS, WARMUP = 2_000, 50
 
@@ -48,3 +54,22 @@ def test_a_run_shorter_than_twice_the_warm_up_warms_up_for_half_of_it(steps):
     assert max(rates) == pytest.approx(0.2)
     assert rates.index(max(rates)) == (steps - 1) // 2
     assert rates[-1] == 0 or steps == 1
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_rate_that_is_recorded_is_of_the_step_just_taken(scaled):
+    """Keras's own `learning_rate` is already that of the next step, an epoch's first."""
+    schedule = warmup_cosine(0.2, steps=4, warmup_steps=1)
+    optimizer = keras.optimizers.SGD(schedule)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    weight = keras.Variable(1.0)
+    optimizer.build([weight])
+    for step in range(4):
+        optimizer.apply([keras.ops.convert_to_tensor(0.0)])
+        assert last_learning_rate(optimizer) == pytest.approx(float(schedule(step)))
+    assert last_learning_rate(optimizer) == 0
+
+
+def test_a_constant_rate_is_recorded_as_it_is():
+    assert last_learning_rate(keras.optimizers.SGD(0.05)) == pytest.approx(0.05)

@@ -190,7 +190,7 @@ def test_weights_are_updated_as_keras_does(residual, images, nesterov):
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=nesterov)
         residual.compile(optimizer, "mse")
         if fused:
-            use_fused_kernels(residual)
+            use_fused_kernels(residual, optimizer)
             assert "update_step" in vars(optimizer), "the optimizer was not given the fused kernel"
         x = images[..., :4]
         residual.fit(x, np.sin(x), epochs=5, verbose=0)
@@ -201,6 +201,6 @@ def test_weights_are_updated_as_keras_does(residual, images, nesterov):
 
 
 def test_an_optimizer_without_momentum_is_left_to_keras(residual):
-    residual.compile(keras.optimizers.SGD(0.1), "mse")
-    use_fused_kernels(residual)
-    assert "update_step" not in vars(residual.optimizer)
+    optimizer = keras.optimizers.SGD(0.1)
+    use_fused_kernels(residual, optimizer)
+    assert "update_step" not in vars(optimizer)

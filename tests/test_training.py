@@ -45,7 +45,7 @@ def test_an_epoch_that_ends_in_no_numbers_leaves_neither_history_nor_checkpoint(
     """Neither loss tells: training does without the moving mean, and a ReLU makes zero of NaN."""
 
     def spoil(model):
-        mean = model.get_layer("bn").moving_mean
+        mean = model.network.get_layer("bn").moving_mean
         mean.assign(np.full(mean.shape, np.nan))
 
     train(epochs=1)

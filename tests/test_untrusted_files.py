@@ -93,11 +93,11 @@ def test_an_archive_of_keras_is_not_unpacked(tmp_path, tiny_network):
         archive.writestr("../witness", "evil")
         archive.writestr("config.json", "{}")
     with pytest.raises(UserError, match="not written by this project"):
-        load_weights(path, tiny_network())
+        load_weights(path, tiny_network().network)
     with open(path, "r+b") as file:
         file.write(seal(file, path.stat().st_size))
     with pytest.raises(UserError, match="is not an HDF5 file"):
-        load_weights(path, tiny_network())
+        load_weights(path, tiny_network().network)
     assert os.listdir(tmp_path) == ["model.keras"]
 
 

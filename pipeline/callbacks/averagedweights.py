@@ -1,34 +1,32 @@
 """Evaluating and saving the moving averages of the weights."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 
+from pipeline.schedule import unscaled
+
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Lets an optimizer's moving averages change places with the weights from validation to save.
+    """Lets moving averages change places with the weights from validation to save.
 
-    The optimizer (`use_ema=True`) keeps an average of every trainable weight. From the beginning of
-    the validation to the end of the epoch the model holds the averages, and the optimizer the
-    weights that training goes on with. So a checkpoint's model is the one that was evaluated, and
-    what is needed to go on is in it, too. After the last epoch Keras gives the averages to the
-    model for good.
-
-    Batch normalization's moving statistics are not averaged: they are those of the weights that
-    training goes on with. At the end of a run whose learning rate falls to zero the averages have
-    caught up with these weights.
+    For a `Classifier` whose optimizer (`use_ema=True`) keeps an average of every trainable weight.
+    From the beginning of the validation to the end of the epoch the model holds the averages, and
+    the optimizer the weights that training goes on with; and likewise the model's moving statistics
+    and their averages. So a checkpoint's model is the one that was evaluated, and what is needed to
+    go on is in it, too. After the last epoch the averages stay in the model.
 
     Last in the list of callbacks: the others are to see the averages at the end of an epoch.
     Keras's SwapEMAWeights adds and subtracts on TensorFlow, which rounds, and in the last epoch
     leaves only the averages: a run could not go on from there exactly.
 
     Args:
-        optimizer: the model's, without the scaling of the loss that may wrap it.
         restored: whether the model comes from a checkpoint, and so holds the averages.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer, restored: bool):
+    def __init__(self, restored: bool):
         super().__init__()
-        self._optimizer = optimizer
         self._restored = restored
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -44,11 +42,20 @@ class AveragedWeights(keras.callbacks.Callback):
         """Gives the model the weights that training goes on with."""
         self._swap()
 
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Gives the model the averaged statistics for good, as Keras has done with the weights."""
+        for statistic, average in self._statistics():
+            statistic.assign(average)
+
     def _swap(self) -> None:
         # Keras has no public name for them.
-        averages = self._optimizer._model_variables_moving_average
-        for weight, average in zip(self.model.trainable_variables, averages, strict=True):
+        averages = unscaled(self.model.optimizer)._model_variables_moving_average
+        weights = zip(self.model.trainable_variables, averages, strict=True)
+        for weight, average in [*weights, *self._statistics()]:
             # A copy: what is got from torch is the variable's own memory.
             value = np.array(keras.ops.convert_to_numpy(weight))
             weight.assign(average)
             average.assign(value)
+
+    def _statistics(self) -> Iterable[tuple[keras.Variable, keras.Variable]]:
+        return zip(self.model.statistics, self.model.averages, strict=True)

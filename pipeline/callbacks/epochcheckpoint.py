@@ -10,15 +10,17 @@ from pipeline.errors import UserError
 from pipeline.history import History
 from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import best_path, checkpoint_path, checkpoints
-from pipeline.io.modelfile import read_checkpoint, save_model
+from pipeline.io.modelfile import read_checkpoint, save_checkpoint
+from pipeline.schedule import last_learning_rate
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
     """Writes `epoch_{N}.hdf5` after every epoch, keeps every `every`-th, and `best.hdf5`.
 
-    A checkpoint holds weights, all variables of the optimizer, epoch, history and options, and is
-    written atomically. The latest epoch's is always there; it is removed once a later one is on
-    disk, unless it is one of those to keep or the one that the run was resumed from.
+    A checkpoint, of a `Classifier`, holds its weights and averages, all variables of its optimizer,
+    epoch, history and options, and is written atomically. The latest epoch's is always there; it is
+    removed once a later one is on disk, unless it is one of those to keep or the one that the run
+    was resumed from.
     `best.hdf5` is the checkpoint with the highest `val_accuracy` that the folder has seen.
 
     A run that starts from an earlier epoch than the folder's latest moves the later checkpoints to
@@ -69,12 +71,12 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the checkpoint of the epoch that has just ended."""
         self.put_later_aside()
-        learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        learning_rate = last_learning_rate(self.model.optimizer)
         self.history = histories.appended(self.history, logs or {}, learning_rate)
         previous, self.epoch = self.epoch, self.epoch + 1
         path = checkpoint_path(self.output_path, self.epoch)
         state = {"epoch": self.epoch, "history": self.history, "options": self.options}
-        save_model(path, self.model, training=state)
+        save_checkpoint(path, self.model, state)
         if previous > self._start and previous % self.every:
             checkpoint_path(self.output_path, previous).unlink(missing_ok=True)
         self._keep_if_best(path)

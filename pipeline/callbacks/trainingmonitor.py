@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline import history as histories
 from pipeline.history import History
 from pipeline.io.atomic import write_atomically
+from pipeline.schedule import last_learning_rate
 
 # Up to this many changes of the learning rate are marked; a schedule that changes it every epoch
 # would only draw a fence.
@@ -49,7 +50,7 @@ class TrainingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch to the history, the learning rate included, and writes both files."""
-        learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        learning_rate = last_learning_rate(self.model.optimizer)
         self.history = histories.appended(self.history, logs or {}, learning_rate)
         if self.json_path:
             write_atomically(self.json_path, json.dumps(self.history) + "\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,10 @@ from pipeline.io.atomic import write_atomically
 from pipeline.io.hdf5members import own_member
 from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
 
-if TYPE_CHECKING:
-    import keras  # slow to import: a script reads its checkpoint before it needs Keras
+if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it needs Keras
+    import keras
+
+    from pipeline.classifier import Classifier
 
 FILE_BYTES_LIMIT = 2**31
 
@@ -46,52 +49,83 @@ class Checkpoint:
     options: dict
     data: bytes
 
-    def restore(self, model: keras.Model) -> None:
-        """Gives a compiled model the checkpoint's weights and its optimizer the variables.
+    def restore(self, classifier: Classifier) -> None:
+        """Gives a classifier the checkpoint's weights, its optimizer and averages their variables.
 
         Raises:
             UserError: the checkpoint is of another network, another number of classes or another
                 optimizer.
         """
-        model.optimizer.build(model.trainable_variables)
+        classifier.optimizer.build(classifier.trainable_variables)
         with _open(self.path, self.data) as file:
-            _restore_weights(self.path, file, model)
-            group = _member(self.path, file, "training/optimizer", h5py.Group)
-            variables = model.optimizer.variables
-            if len(group) != len(variables):
-                raise UserError(
-                    f"{self.path} was written by another optimizer or precision: it has "
-                    f"{len(group)} optimizer variables, this run {len(variables)}"
-                )
-            for index, variable in enumerate(variables):
-                what = f"the optimizer's {variable.name}"
-                _assign(self.path, group, f"{index:04}", variable, what)
+            _restore_weights(self.path, file, classifier.network)
+            self._restore_variables(file, "optimizer", classifier.optimizer.variables)
+            if "averages" in _member(self.path, file, "training", h5py.Group):
+                self._restore_variables(file, "averages", _averages(classifier))
+            elif classifier.averages:  # written when statistics were not averaged yet
+                classifier.start_averages()
+
+    def _restore_variables(self, file: h5py.File, name: str, variables: list) -> None:
+        group = _member(self.path, file, f"training/{name}", h5py.Group)
+        if len(group) != len(variables):
+            raise UserError(
+                f"{self.path} was written by another optimizer or precision: it has "
+                f"{len(group)} {name} variables, this run {len(variables)}"
+            )
+        for index, variable in enumerate(variables):
+            what = f"the {name} variable {variable.name}"
+            _assign(self.path, group, f"{index:04}", variable, what)
 
 
-def save_model(path: str | Path, model: keras.Model, training: dict | None = None) -> None:
-    """Writes a model, or a checkpoint, replacing `path` in one step.
-
-    Args:
-        path: the file, `.hdf5`.
-        model: a compiled model where `training` is given.
-        training: a JSON-able state that makes the file a checkpoint; see `Checkpoint`.
+def save_model(path: str | Path, network: keras.Model) -> None:
+    """Writes a network, replacing `path`, an `.hdf5` file, in one step.
 
     Raises:
         OSError: the file could not be written; what was there still is.
     """
+    _save(path, network)
+
+
+def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> None:
+    """Writes all that training needs to go on, replacing `path`, an `.hdf5` file, in one step.
+
+    Args:
+        path: the file.
+        classifier: its network, and what its optimizer and its averages remember.
+        state: `epoch`, `history` and `options`, JSON-able; see `Checkpoint`.
+
+    Raises:
+        OSError: the file could not be written; what was there still is.
+    """
+
+    def add_training(file: h5py.File) -> None:
+        group = file.create_group("training")
+        group["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+        variables = {"optimizer": classifier.optimizer.variables, "averages": _averages(classifier)}
+        for name, values in variables.items():
+            if values:
+                saved = group.create_group(name)
+                for index, variable in enumerate(values):
+                    saved[f"{index:04}"] = _to_numpy(variable)
+
+    _save(path, classifier.network, add_training)
+
+
+def _save(
+    path: str | Path, network: keras.Model, add: Callable[[h5py.File], None] | None = None
+) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
     with _MemoryFile() as file:
-        model.save(file, include_optimizer=False)
-        if training is not None:
-            group = file.create_group("training")
-            state = json.dumps(training).encode()
-            group["state"] = np.frombuffer(state, dtype=np.uint8)
-            optimizer = group.create_group("optimizer")
-            for index, variable in enumerate(model.optimizer.variables):
-                optimizer[f"{index:04}"] = _to_numpy(variable)
+        network.save(file, include_optimizer=False)
+        if add:
+            add(file)
         file.flush()
         data = file.id.get_file_image()
     write_atomically(path, data + seal(io.BytesIO(data), len(data)))
+
+
+def _averages(classifier: Classifier) -> list:
+    return [*classifier.averages, classifier.share_of_start] if classifier.averages else []
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

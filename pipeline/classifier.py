@@ -1,0 +1,100 @@
+"""A network while it is trained."""
+
+import keras
+from keras import ops
+
+# Batch normalization's moving statistics start at 0 and 1. They are averaged from when no more than
+# this share of the start is left in them: in a slow average it would last for epochs.
+SHARE_OF_START = 0.01
+
+
+class Classifier(keras.Model):
+    """What `fit` trains: a network's logits, and averages of its moving statistics.
+
+    A network gives probabilities, as a saved model should. The loss is computed from the logits
+    before its softmax: on JAX and PyTorch the gradient of a probability below 1e-7 would be zero.
+    `predict` gives logits as well.
+
+    Where the optimizer averages the weights (`use_ema`), batch normalization's moving statistics
+    are averaged in the same way, since averaged weights need statistics that belong to them.
+
+    Args:
+        network: (batch, height, width, channels) to (batch, classes); its last layer is an
+            `Activation("softmax")`.
+        optimizer: trains the network and says how weights are averaged.
+        one_hot: whether labels come as (batch, classes) and not as class ids.
+        label_smoothing: share of a one-hot label that is spread over all classes
+            (arXiv:1512.00567).
+
+    Raises:
+        ValueError: the network does not end in a softmax.
+
+    Attributes:
+        network: as above. It shares its layers with this model.
+        statistics: the moving statistics that are averaged; empty without `use_ema`.
+        averages: their averages, in the same order.
+        share_of_start: how much of their start is left in the statistics, from 1 to 0; with
+            `use_ema` only.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        one_hot: bool = False,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__(name="classifier")
+        self.network = network
+        softmax = network.layers[-1]
+        if softmax.get_config().get("activation") != "softmax" or softmax.weights:
+            raise ValueError(f"the last layer must be a softmax, not {softmax.name}")
+        logits = keras.layers.Activation("linear", dtype="float32")(softmax.input)
+        self._logits = keras.Model(network.inputs, logits)
+
+        self.statistics, self.averages = [], []
+        if optimizer.use_ema:
+            self._average_statistics(optimizer.ema_momentum)
+
+        self.built = True  # of layers that are
+        if one_hot:
+            loss = keras.losses.CategoricalCrossentropy(True, label_smoothing)
+        else:
+            loss = keras.losses.SparseCategoricalCrossentropy(True)
+        self.compile(optimizer, loss, metrics=["accuracy"])
+
+    def _average_statistics(self, momentum: float) -> None:
+        normalizations = [
+            layer
+            for layer in self.network.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        for layer in normalizations:
+            self.statistics += [layer.moving_mean, layer.moving_variance]
+        untrained = {"trainable": False, "autocast": False}
+        self.averages += [
+            self.add_weight(shape=statistic.shape, name=f"average_{index}", **untrained)
+            for index, statistic in enumerate(self.statistics)
+        ]
+        self.share_of_start = self.add_weight(
+            shape=(), initializer="ones", name="share_of_start", **untrained
+        )
+        self._momentum = momentum
+        self._statistics_momentum = max(layer.momentum for layer in normalizations)
+
+    def start_averages(self) -> None:
+        """Lets the averages of statistics start from what the statistics are now."""
+        for average, statistic in zip(self.averages, self.statistics, strict=True):
+            average.assign(statistic)
+        self.share_of_start.assign(0.0)
+
+    def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        """Returns logits, float32 (batch, classes). In training, brings the averages up to date."""
+        logits = self._logits(images, training=training)
+        if training and self.averages:
+            started = self.share_of_start <= SHARE_OF_START
+            momentum = ops.where(started, self._momentum, 0.0)
+            for average, statistic in zip(self.averages, self.statistics, strict=True):
+                average.assign(momentum * average + (1 - momentum) * statistic)
+            self.share_of_start.assign(self.share_of_start * self._statistics_momentum)
+        return logits
