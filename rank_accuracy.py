@@ -11,6 +11,7 @@ from pathlib import Path
 
 from config import tiny_imagenet_config as config
 from pipeline import script
+from pipeline.errors import UserError
 from pipeline.options import Parser, add_network_options, check_network, positive_int
 
 
@@ -23,8 +24,11 @@ def main() -> None:
     add("--hdf5", default=config.DATA["hdf5"], metavar="FOLDER", help="default: %(default)s")
     add("--batch-size", type=positive_int, default=256, metavar="N", help="default: %(default)s")
     add("--save", metavar="FILE", help="keep predictions and labels, as .npz")
-    add_network_options(parser, config.NETWORK)
+    add_network_options(parser, {"stages": None, "filters": None})
     args = parser.parse_args()
+    # Files of earlier versions do not say what network they hold.
+    asked = {name: getattr(args, name) for name in config.NETWORK if getattr(args, name)}
+    args.stages, args.filters = (config.NETWORK | asked).values()
     check_network(parser, args)
 
     # Only now, so that --help and wrong options are answered at once.
@@ -36,8 +40,8 @@ def main() -> None:
     from pipeline.io.atomic import write_atomically
     from pipeline.io.batches import reading
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-    from pipeline.io.modelfile import load_weights
-    from pipeline.nn.conv import ResNet
+    from pipeline.io.modelfile import load_model
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.utils.ranked import rank5_accuracy
 
@@ -46,19 +50,22 @@ def main() -> None:
     path = hdf5 / {"test": config.TEST_HDF5, "val": config.VAL_HDF5}[args.split]
     images = HDF5DatasetGenerator(path, config.NUM_CLASSES, config.IMAGE_SIZE)
     mean = MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)
-    batches = images.evaluation_batches(args.batch_size, [mean])
 
     # model
-    model = ResNet.build(
-        config.IMAGE_SIZE,
-        config.IMAGE_SIZE,
-        3,
-        config.NUM_CLASSES,
-        args.stages,
-        args.filters,
-        dataset="tiny_imagenet",
+    earlier = NetworkSpec(
+        **config.SPEC,
+        label_names=images.class_names,
+        mean=mean.mean,
+        stages=args.stages,
+        filters=args.filters,
     )
-    load_weights(args.model, model)
+    model, spec = load_model(args.model, earlier)
+    for name, value in asked.items():
+        if (saved := getattr(spec, name)) != tuple(value):
+            raise UserError(f"{args.model} has {name} {saved}, not {tuple(value)}")
+    if (spec.image_shape, spec.label_names) != (earlier.image_shape, earlier.label_names):
+        raise UserError(f"{args.model} is not for the images and classes of {path}")
+    batches = images.evaluation_batches(args.batch_size, [spec.preprocessor])
     backend.accelerate(model)
 
     # report

@@ -48,7 +48,7 @@ def main() -> None:
     from pipeline.classifier import Classifier
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
-    from pipeline.nn.conv import ResNet18, resnet18_libraries
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
     from pipeline.run import Run
@@ -74,15 +74,8 @@ def main() -> None:
     )
 
     # model
-    build = {
-        "scratch": ResNet18.build,
-        "keras_hub": resnet18_libraries.keras_hub_resnet18,
-        "torchvision": resnet18_libraries.torchvision_resnet18,
-    }[args.model]
-    height, width, depth = data.train_images.shape[1:]
-    network = build(width, height, depth, len(data.label_names))
-    optimizer = keras.optimizers.SGD(args.learning_rate)
-    classifier = Classifier(network, optimizer)
+    spec = NetworkSpec(config.FAMILIES[args.model], data.train_images.shape[1:], data.label_names)
+    classifier = Classifier(spec.build(), keras.optimizers.SGD(args.learning_rate), spec=spec)
 
     # train
     linear = polynomial_decay(args.learning_rate, args.epochs)

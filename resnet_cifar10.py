@@ -31,7 +31,7 @@ def main() -> None:
     from pipeline.classifier import Classifier
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
-    from pipeline.nn.conv import ResNet
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
@@ -42,6 +42,14 @@ def main() -> None:
     # data
     data = read_dataset(args.dataset, args.data)
     mean = MeanPreprocessor.of_images(data.train_images)
+    spec = NetworkSpec(
+        **config.SPEC,
+        image_shape=data.train_images.shape[1:],
+        label_names=data.label_names,
+        mean=mean.mean,
+        stages=args.stages,
+        filters=args.filters,
+    )
     train_batches = TrainingBatches(
         data.train_images,
         data.train_labels,
@@ -56,19 +64,12 @@ def main() -> None:
     )
 
     # model
-    height, width, depth = data.train_images.shape[1:]
-    network = ResNet.build(
-        width,
-        height,
-        depth,
-        len(data.label_names),
-        args.stages,
-        args.filters,
+    network = spec.build(
         reg=config.REG,
         module_reg=config.MODULE_REG,
     )
     optimizer = keras.optimizers.SGD(args.learning_rate, momentum=config.MOMENTUM)
-    classifier = Classifier(network, optimizer)
+    classifier = Classifier(network, optimizer, spec=spec)
 
     # train
     training.train(classifier, train_batches, test_batches, run, constant, watched=True)

@@ -35,7 +35,7 @@ def main() -> None:
     from pipeline.io.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import hold_out, read_dataset
     from pipeline.io.modelfile import save_model
-    from pipeline.nn.conv import ResNet
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
@@ -51,6 +51,14 @@ def main() -> None:
     if recipe.holdout:
         data = hold_out(data, recipe.holdout)
     mean = MeanPreprocessor.of_images(data.train_images)
+    spec = NetworkSpec(
+        **config.SPEC,
+        image_shape=data.train_images.shape[1:],
+        label_names=data.label_names,
+        mean=mean.mean,
+        stages=args.stages,
+        filters=args.filters,
+    )
     classes = len(data.label_names)
     one_hot = classes if recipe.one_hot else None
     train_batches = TrainingBatches(
@@ -68,14 +76,7 @@ def main() -> None:
     )
 
     # model
-    height, width, depth = data.train_images.shape[1:]
-    network = ResNet.build(
-        width,
-        height,
-        depth,
-        classes,
-        args.stages,
-        args.filters,
+    network = spec.build(
         reg=recipe.reg,
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
@@ -87,6 +88,7 @@ def main() -> None:
         args.epochs,
         train_batches.steps_per_epoch,
         config.POWER,
+        spec,
     )
 
     # train
@@ -94,7 +96,7 @@ def main() -> None:
 
     # report
     training.report(classifier, test_batches, data.label_names, run)
-    save_model(model_path, network)
+    save_model(model_path, network, spec)
     print(f"model: {model_path}")
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     from pipeline import training
     from pipeline.classifier import Classifier
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-    from pipeline.nn.conv import ResNet
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
@@ -44,6 +44,13 @@ def main() -> None:
     train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     mean = MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)
+    spec = NetworkSpec(
+        **config.SPEC,
+        label_names=train.class_names,
+        mean=mean.mean,
+        stages=args.stages,
+        filters=args.filters,
+    )
     train_batches = train.training_batches(
         args.batch_size,
         [mean, AffineAugmenter(**config.AUGMENTATION)],
@@ -54,28 +61,20 @@ def main() -> None:
     val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers)
 
     # model
-    network = ResNet.build(
-        config.IMAGE_SIZE,
-        config.IMAGE_SIZE,
-        3,
-        config.NUM_CLASSES,
-        args.stages,
-        args.filters,
+    network = spec.build(
         reg=config.REG,
-        dataset="tiny_imagenet",
         module_reg=config.MODULE_REG,
     )
     optimizer = keras.optimizers.SGD(
         args.learning_rate, momentum=config.MOMENTUM, nesterov=config.NESTEROV
     )
-    classifier = Classifier(network, optimizer)
+    classifier = Classifier(network, optimizer, spec=spec)
 
     # train
     training.train(classifier, train_batches, val_batches, run, constant, watched=True)
 
     # report
-    names = tuple(words.split(",")[0] for _, words in val.label_names)
-    training.report(classifier, val_batches, names, run)
+    training.report(classifier, val_batches, val.class_names, run)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main() -> None:
     from pipeline import training
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.io.modelfile import save_model
-    from pipeline.nn.conv import ResNet
+    from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
@@ -44,6 +44,13 @@ def main() -> None:
     train = HDF5DatasetGenerator(hdf5 / config.TRAIN_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     val = HDF5DatasetGenerator(hdf5 / config.VAL_HDF5, config.NUM_CLASSES, config.IMAGE_SIZE)
     mean = MeanPreprocessor.from_json(hdf5 / config.DATASET_MEAN)
+    spec = NetworkSpec(
+        **config.SPEC,
+        label_names=train.class_names,
+        mean=mean.mean,
+        stages=args.stages,
+        filters=args.filters,
+    )
     one_hot = config.NUM_CLASSES if recipe.one_hot else None
     train_batches = train.training_batches(
         args.batch_size,
@@ -56,15 +63,8 @@ def main() -> None:
     val_batches = val.evaluation_batches(args.batch_size, [mean], args.workers, one_hot)
 
     # model
-    network = ResNet.build(
-        config.IMAGE_SIZE,
-        config.IMAGE_SIZE,
-        3,
-        config.NUM_CLASSES,
-        args.stages,
-        args.filters,
+    network = spec.build(
         reg=recipe.reg,
-        dataset="tiny_imagenet",
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
@@ -75,15 +75,15 @@ def main() -> None:
         args.epochs,
         train_batches.steps_per_epoch,
         config.POWER,
+        spec,
     )
 
     # train
     training.train(classifier, train_batches, val_batches, run, decay, watched=False)
 
     # report
-    names = tuple(words.split(",")[0] for _, words in val.label_names)
-    training.report(classifier, val_batches, names, run)
-    save_model(model_path, network)
+    training.report(classifier, val_batches, val.class_names, run)
+    save_model(model_path, network, spec)
     print(f"model: {model_path}")
 
 

@@ -10,6 +10,7 @@ from pipeline.recipe import Recipe
 DATASETS = ("cifar10", "digits")
 
 # Network: ResNet-56 of the original, 886,102 parameters.
+SPEC = {"family": "resnet", "stem": "cifar10"}
 STAGES = (9, 9, 9)
 FILTERS = (64, 64, 128, 256)
 REG = 5e-4  # L2 of the stem and the classifier

@@ -5,8 +5,10 @@ from config import cifar10_config
 DATASETS = cifar10_config.DATASETS
 AUGMENTATION = cifar10_config.AUGMENTATION  # with --augment; the original had none
 
-# Whose ResNet-18: the one written here first. A library's needs packages of its own.
-MODELS = ("scratch", "keras_hub", "torchvision")
+# Whose ResNet-18, and its family in a `NetworkSpec`: the one written here first. A library's needs
+# packages of its own.
+FAMILIES = {"scratch": "resnet18", "keras_hub": "keras_hub", "torchvision": "torchvision"}
+MODELS = tuple(FAMILIES)
 EXTRAS = {
     "keras_hub": (("keras_hub",), "pip install -r requirements-keras-hub.txt"),
     "torchvision": (("torch", "torchvision"), "pip install torch torchvision"),

@@ -31,6 +31,11 @@ NUM_TEST_IMAGES = TEST_IMAGES_PER_CLASS * NUM_CLASSES
 SPLIT_SEED = 42
 
 # Network: 2,265,748 parameters.
+SPEC = {
+    "family": "resnet",
+    "stem": "tiny_imagenet",
+    "image_shape": (IMAGE_SIZE, IMAGE_SIZE, 3),
+}
 STAGES = (3, 4, 6)
 FILTERS = (64, 128, 256, 512)
 REG = 5e-4  # L2 of the stem and the classifier

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from pipeline.nn.spec import NetworkSpec
+
 # Batch normalization's moving statistics start at 0 and 1. They are averaged from when no more than
 # this share of the start is left in them: in a slow average it would last for epochs.
 SHARE_OF_START = 0.01
@@ -25,12 +27,13 @@ class Classifier(keras.Model):
         one_hot: whether labels come as (batch, classes) and not as class ids.
         label_smoothing: share of a one-hot label that is spread over all classes
             (arXiv:1512.00567).
+        spec: what the network is, for its checkpoints.
 
     Raises:
         ValueError: the network does not end in a softmax.
 
     Attributes:
-        network: as above. It shares its layers with this model.
+        network, spec: as above. The network shares its layers with this model.
         statistics: the moving statistics that are averaged; empty without `use_ema`.
         averages: their averages, in the same order.
         share_of_start: how much of their start is left in the statistics, from 1 to 0; with
@@ -43,9 +46,10 @@ class Classifier(keras.Model):
         optimizer: keras.optimizers.Optimizer,
         one_hot: bool = False,
         label_smoothing: float = 0.0,
+        spec: NetworkSpec | None = None,
     ):
         super().__init__(name="classifier")
-        self.network = network
+        self.network, self.spec = network, spec
         softmax = network.layers[-1]
         if softmax.get_config().get("activation") != "softmax" or softmax.weights:
             raise ValueError(f"the last layer must be a softmax, not {softmax.name}")

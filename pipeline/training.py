@@ -18,6 +18,7 @@ from pipeline.errors import Diverged, Interrupted, UserError
 from pipeline.io.atomic import discard_unfinished, write_atomically
 from pipeline.io.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.io.checkpoints import checkpoint_path
+from pipeline.nn.spec import NetworkSpec
 from pipeline.recipe import Recipe
 from pipeline.run import Run
 from pipeline.schedule import Schedule, polynomial_decay, warmup_cosine
@@ -30,6 +31,7 @@ def classifier_by(
     epochs: int,
     steps_per_epoch: int,
     power: float,
+    spec: NetworkSpec | None = None,
 ) -> tuple[Classifier, Schedule | None]:
     """Makes a network ready for training by a recipe.
 
@@ -40,6 +42,7 @@ def classifier_by(
         epochs: length of the run.
         steps_per_epoch: batches an epoch.
         power: of the polynomial decay, where the recipe has no warm-up.
+        spec: what the network is, for its checkpoints.
 
     Returns:
         For `train`: the classifier, and the learning rate by epoch, None where the optimizer has
@@ -58,7 +61,8 @@ def classifier_by(
         use_ema=recipe.ema > 0,
         ema_momentum=recipe.ema,
     )
-    return Classifier(network, optimizer, recipe.one_hot, recipe.label_smoothing), schedule
+    classifier = Classifier(network, optimizer, recipe.one_hot, recipe.label_smoothing, spec)
+    return classifier, schedule
 
 
 def train(

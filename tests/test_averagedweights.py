@@ -1,13 +1,12 @@
-import h5py
 import keras
 import numpy as np
 import pytest
+from resealed import reseal
 
 from pipeline import training
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.io.batches import EvaluationBatches, TrainingBatches
 from pipeline.io.modelfile import load_weights, read_checkpoint
-from pipeline.io.seal import SEAL_BYTES, seal
 from pipeline.nn.conv import ResNet
 from pipeline.options import parse_training, training_parser
 from pipeline.recipe import Recipe
@@ -130,11 +129,7 @@ def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(train):
 @pytest.mark.jax
 def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(train, classifier):
     _, path = train("run", 1)
-    path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
-    with h5py.File(path, "r+") as file:
-        del file["training/averages"]
-    with open(path, "r+b") as file:
-        file.write(seal(file, path.stat().st_size))
+    reseal(path, lambda file: file["training"].pop("averages"))
     model = classifier()
     read_checkpoint(path).restore(model)
     assert_same(values(model.averages), values(model.statistics))

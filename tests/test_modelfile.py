@@ -7,16 +7,20 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from resealed import reseal
 
+from pipeline.classifier import Classifier
 from pipeline.errors import UserError
 from pipeline.io.modelfile import (
     FILE_BYTES_LIMIT,
+    load_model,
     load_weights,
     read_checkpoint,
     save_checkpoint,
     save_model,
 )
 from pipeline.io.seal import SEAL, SEAL_BYTES
+from pipeline.nn.spec import NetworkSpec
 
 STATE = {
     "epoch": 3,
@@ -366,3 +370,81 @@ def test_what_a_killed_save_left_behind_does_not_disturb_the_next(checkpoint, mo
     save_checkpoint(checkpoint, model, STATE)
     assert os.listdir(checkpoint.parent) == [checkpoint.name]
     assert read_checkpoint(checkpoint).epoch == 3
+
+
+# the network that a file holds
+
+
+SPEC = NetworkSpec(
+    "resnet",
+    (8, 8, 3),
+    ("ant", "bee", "cat", "dog"),
+    np.full(3, 99.5, np.float32),
+    "cifar10",
+    (1,),
+    (4, 8),
+)
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A model file that says what it holds, and its network."""
+    network = SPEC.build()
+    save_model(tmp_path / "model.hdf5", network, SPEC)
+    return tmp_path / "model.hdf5", network
+
+
+def test_a_file_is_all_that_it_takes_to_use_its_network(described, tiny_images):
+    path, network = described
+    loaded, spec = load_model(path)
+    assert spec.label_names == SPEC.label_names
+    images = spec.preprocessor.preprocess(tiny_images[0])
+    np.testing.assert_array_equal(images, tiny_images[0] - np.float32(99.5))
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), network.predict(images, verbose=0)
+    )
+
+
+def test_a_checkpoint_says_what_it_holds_as_well(tmp_path):
+    model = Classifier(SPEC.build(), keras.optimizers.SGD(0.1), spec=SPEC)
+    model.optimizer.build(model.trainable_variables)
+    save_checkpoint(tmp_path / "epoch_1.hdf5", model, STATE)
+    loaded, spec = load_model(tmp_path / "epoch_1.hdf5")
+    assert spec.to_json() == SPEC.to_json()
+    assert_same_values(loaded.get_weights(), model.network.get_weights())
+
+
+def test_a_file_that_does_not_say_what_it_holds_takes_the_readers_word(described, tmp_path):
+    _, network = described
+    save_model(tmp_path / "earlier.hdf5", network)
+    with pytest.raises(UserError, match=r"earlier\.hdf5 does not say what network it holds"):
+        load_model(tmp_path / "earlier.hdf5")
+    loaded, spec = load_model(tmp_path / "earlier.hdf5", SPEC)
+    assert spec is SPEC
+    assert_same_values(loaded.get_weights(), network.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("text", b"{}"),
+        ("text", SPEC.to_json().replace("[1]", "[1000000000]").encode()),
+        ("text", SPEC.to_json().replace("cifar10", "none").encode()),
+        ("text", SPEC.to_json().replace("[4, 8]", "[4, 9]").encode()),
+        ("mean", np.zeros(4, np.float32)),
+        ("mean", np.full(3, np.inf, np.float32)),
+        ("mean", np.zeros(3, np.float64)),
+    ],
+)
+def test_a_description_of_no_network_is_refused_though_the_file_is_whole(described, name, value):
+    path, _ = described
+    value = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
+
+    def change(file):
+        del file["spec"][name]
+        file["spec"][name] = value
+
+    reseal(path, change)
+    with pytest.raises(UserError) as refused:
+        load_model(path)
+    assert str(refused.value).startswith(f"{path} is damaged")

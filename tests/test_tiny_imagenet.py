@@ -57,7 +57,7 @@ def test_watched_training_goes_on_exactly_after_ctrl_c(hdf5, watched, tmp_path):
 
 def test_rank_accuracy_counts_every_image_of_the_test_split(hdf5, model, tmp_path):
     kept = tmp_path / "predictions.npz"
-    options = ["--model", model, "--hdf5", hdf5, "--batch-size", 300, *NETWORK[:-2]]
+    options = ["--model", model, "--hdf5", hdf5, "--batch-size", 300]
     printed = run("rank_accuracy.py", *options, "--save", kept)
     assert "400 images" in printed
     predictions, labels = (np.load(kept)[name] for name in ("predictions", "labels"))
@@ -91,7 +91,8 @@ def test_the_modern_recipe_trains_and_its_checkpoint_is_what_was_evaluated(hdf5,
 def test_what_cannot_be_evaluated_is_refused_in_one_line(hdf5, model, tmp_path):
     options = ["rank_accuracy.py", "--hdf5", hdf5]
     assert "nowhere.hdf5: there is no such file" in refused(*options, "--model", "nowhere.hdf5")
-    assert "holds another network" in refused(*options, "--model", model)
+    options += ["--model", model]
+    assert "has stages (1,), not (1, 1, 2)" in refused(*options, "--stages", 1, 1, 2)
     options = ["rank_accuracy.py", "--model", model, *NETWORK[:-2]]
     assert str(tmp_path / "test.hdf5") in refused(*options, "--hdf5", tmp_path)
 

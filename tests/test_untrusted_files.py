@@ -16,25 +16,17 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from resealed import reseal
 
 from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.modelfile import load_weights, read_checkpoint, save_model
-from pipeline.io.seal import SEAL_BYTES, seal
+from pipeline.io.seal import seal
 from pipeline.options import parse_training, training_parser
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 SCRIPT = "train.py"
-
-
-def reseal(path: Path, change) -> None:
-    """Changes the HDF5 data of a file and seals it anew."""
-    path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
-    with h5py.File(path, "r+") as file:
-        change(file)
-    with open(path, "r+b") as file:
-        file.write(seal(file, path.stat().st_size))
 
 
 @pytest.fixture

@@ -57,6 +57,11 @@ class HDF5DatasetGenerator:
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise self._damaged(str(error)) from error  # what h5py makes of a damaged file
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The first of each class's words, by label."""
+        return tuple(words.split(",")[0] for _, words in self.label_names)
+
     def training_batches(self, *args: Any, **kwargs: Any) -> TrainingBatches:
         """Returns endless batches shuffled over the whole file; arguments as `TrainingBatches`."""
         return TrainingBatches(self.images, self.labels, *args, **kwargs)

@@ -19,10 +19,11 @@ import h5py
 import numpy as np
 
 from pipeline import history as histories
-from pipeline.errors import UserError
+from pipeline.errors import NetworkError, UserError
 from pipeline.io.atomic import write_atomically
 from pipeline.io.hdf5members import own_member
 from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.nn.spec import NetworkSpec
 
 if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it needs Keras
     import keras
@@ -77,13 +78,18 @@ class Checkpoint:
             _assign(self.path, group, f"{index:04}", variable, what)
 
 
-def save_model(path: str | Path, network: keras.Model) -> None:
+def save_model(path: str | Path, network: keras.Model, spec: NetworkSpec | None = None) -> None:
     """Writes a network, replacing `path`, an `.hdf5` file, in one step.
+
+    Args:
+        path: the file.
+        network: what it is to hold.
+        spec: what the network is, for `load_model`.
 
     Raises:
         OSError: the file could not be written; what was there still is.
     """
-    _save(path, network)
+    _save(path, network, spec)
 
 
 def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> None:
@@ -108,15 +114,23 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
                 for index, variable in enumerate(values):
                     saved[f"{index:04}"] = _to_numpy(variable)
 
-    _save(path, classifier.network, add_training)
+    _save(path, classifier.network, classifier.spec, add_training)
 
 
 def _save(
-    path: str | Path, network: keras.Model, add: Callable[[h5py.File], None] | None = None
+    path: str | Path,
+    network: keras.Model,
+    spec: NetworkSpec | None,
+    add: Callable[[h5py.File], None] | None = None,
 ) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
     with _MemoryFile() as file:
         network.save(file, include_optimizer=False)
+        if spec:
+            group = file.create_group("spec")
+            group["text"] = np.frombuffer(spec.to_json().encode(), dtype=np.uint8)
+            if spec.mean is not None:
+                group["mean"] = spec.mean
         if add:
             add(file)
         file.flush()
@@ -167,6 +181,59 @@ def load_weights(path: str | Path, model: keras.Model) -> None:
     path = Path(path)
     with _open(path, _read_sealed(path)) as file:
         _restore_weights(path, file, model)
+
+
+def load_model(
+    path: str | Path, default: NetworkSpec | None = None
+) -> tuple[keras.Model, NetworkSpec]:
+    """Builds the network of a model file or checkpoint, and gives it the file's weights.
+
+    Args:
+        path: the file.
+        default: what the network is if the file does not say, as those of earlier versions.
+
+    Returns:
+        The network, from preprocessed images to probabilities, and what it is; `spec.preprocessor`
+        makes of uint8 images in RGB order what the network takes.
+
+    Raises:
+        UserError: the file is missing, damaged, of another network than `default`, or does not say
+            what network it holds.
+    """
+    path = Path(path)
+    with _open(path, _read_sealed(path)) as file:
+        spec = _read_spec(path, file) or default
+        if spec is None:
+            raise UserError(f"{path} does not say what network it holds: its version is too old")
+        try:
+            network = spec.build()
+        except NetworkError as error:
+            raise UserError(f"{path} is damaged or of another network: {error}") from error
+        _restore_weights(path, file, network)
+    return network, spec
+
+
+def _read_spec(path: Path, file: h5py.File) -> NetworkSpec | None:
+    if "spec" not in file:
+        return None
+    group = _member(path, file, "spec", h5py.Group)
+    text = _bytes(path, group, "text")
+    mean = None
+    if "mean" in group:
+        mean = _member(path, group, "mean", h5py.Dataset)
+        if mean.dtype != np.float32:
+            raise UserError(f"{path} is damaged: its mean is {mean.dtype}")
+    try:
+        return NetworkSpec.from_json(text, None if mean is None else mean[()])
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _bytes(path: Path, group: h5py.Group, name: str) -> bytes:
+    data = _member(path, group, name, h5py.Dataset)
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise UserError(f"{path} is damaged: its {name} is {data.dtype} {data.shape}")
+    return data[:].tobytes()
 
 
 class _MemoryFile(h5py.File):

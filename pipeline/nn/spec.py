@@ -1,0 +1,112 @@
+"""What a network is and what it is for, as model files say it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.errors import NetworkError
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
+
+if TYPE_CHECKING:
+    import keras  # slow to import: a model file is read before Keras is needed
+
+# No network of this project comes near these; what is above them is damage, and could fill memory.
+MOST_MODULES, MOST_FILTERS, MOST_PIXELS = 1_000, 2**14, 2**12
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSpec:
+    """Enough to build a network and to use it on pictures.
+
+    Attributes:
+        family: `resnet` for `ResNet`, `resnet18` for `ResNet18`, `keras_hub` or `torchvision` for
+            these libraries' ResNet-18.
+        image_shape: height and width in pixels, and channels.
+        label_names: the classes' names, by label.
+        mean: what is subtracted from images, float32 (height, width, 3) or (3,); without it they
+            are scaled to 0..1.
+        stem: how a `resnet` opens, a key of `resnet.STEMS`.
+        stages: residual modules in each stage of a `resnet`.
+        filters: channels of the stem and of each stage of a `resnet`.
+
+    Raises:
+        NetworkError: a part has a value that no network has.
+    """
+
+    family: str
+    image_shape: tuple[int, int, int]
+    label_names: tuple[str, ...]
+    mean: np.ndarray | None = None
+    stem: str = ""
+    stages: tuple[int, ...] = ()
+    filters: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        for name in ("image_shape", "label_names", "stages", "filters"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.family not in ("resnet", "resnet18", "keras_hub", "torchvision"):
+            raise NetworkError(f"there is no network {self.family!r}")
+        if not self.label_names or not all(type(name) is str for name in self.label_names):
+            raise NetworkError("label_names must be texts")
+        if len(self.image_shape) != 3:
+            raise NetworkError(f"image_shape must be height, width, channels: {self.image_shape}")
+        for numbers, most in (
+            (self.image_shape, MOST_PIXELS),
+            (self.stages, MOST_MODULES),
+            (self.filters, MOST_FILTERS),
+        ):
+            if not all(type(number) is int and 1 <= number <= most for number in numbers):
+                raise NetworkError(f"{numbers} must be whole numbers from 1 to {most}")
+        if self.mean is not None:
+            if self.mean.shape not in (self.image_shape, (3,)):
+                raise NetworkError(f"a mean of shape {self.mean.shape} is for other images")
+            if not np.isfinite(self.mean).all():
+                raise NetworkError("the mean must be finite")
+
+    def build(self, **training: Any) -> keras.Model:
+        """Builds the network with new weights.
+
+        Args:
+            training: what only matters while it is trained, such as `reg`; see `ResNet.build`.
+
+        Raises:
+            NetworkError: the parts do not fit together.
+        """
+        from pipeline.nn.conv import ResNet, ResNet18, resnet18_libraries
+
+        height, width, depth = self.image_shape
+        shape = (width, height, depth, len(self.label_names))
+        if self.family == "resnet":
+            return ResNet.build(*shape, self.stages, self.filters, dataset=self.stem, **training)
+        build = {
+            "resnet18": ResNet18.build,
+            "keras_hub": resnet18_libraries.keras_hub_resnet18,
+            "torchvision": resnet18_libraries.torchvision_resnet18,
+        }[self.family]
+        return build(*shape, **training)
+
+    @property
+    def preprocessor(self) -> MeanPreprocessor | ScalePreprocessor:
+        """Makes of uint8 images in RGB order what the network takes, without augmentation."""
+        return ScalePreprocessor() if self.mean is None else MeanPreprocessor(self.mean)
+
+    def to_json(self) -> str:
+        """Returns all but the mean."""
+        return json.dumps({name: part for name, part in asdict(self).items() if name != "mean"})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, mean: np.ndarray | None) -> NetworkSpec:
+        """Reads what `to_json` has written.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return cls(mean=mean, **json.loads(text))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
