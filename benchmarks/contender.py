@@ -109,7 +109,7 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         backend.accelerate(network, optimizer)
     else:
         model = network
-        model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     def train(steps: int) -> None:
         batch = (images[: args.batch_size], labels)
