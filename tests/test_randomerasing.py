@@ -27,6 +27,10 @@ def test_its_area_is_in_range():
     np.testing.assert_array_equal(sides, area)
 
 
+def test_nothing_is_erased_where_no_rectangle_fits():
+    assert not erased(count=10, probability=1.0, scale=(0.9, 1.0), ratio=(3.0, 3.3)).any()
+
+
 @pytest.mark.parametrize(("epoch", "happens"), [(4, True), (5, False), (6, False)])
 def test_it_rests_at_the_end(epoch, happens):
     assert erased(epoch, count=10, probability=1.0, until=5).any() == happens

@@ -26,3 +26,14 @@ def test_without_room_for_a_smaller_one_nothing_changes():
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     cropped = RandomResizedCrop(1.0, (1.0, 1.0)).augment(images, np.random.default_rng(0))
     np.testing.assert_array_equal(cropped, images)
+
+
+def test_a_wide_image_is_squashed_no_more_than_the_ratio_allows():
+    """Of an image that shows its own columns: the result shows which were cut out."""
+    columns = np.broadcast_to(np.arange(96, dtype=np.float32), (32, 96))
+    images = np.repeat(columns[None, ..., None], 200, axis=0)
+    cropped = RandomResizedCrop(0.35).augment(images, np.random.default_rng(0))
+    seen = cropped[:, 0, -1, 0] - cropped[:, 0, 0, 0]
+    assert seen.max() <= 32 * 4 / 3
+    amid = (seen == 42) & (cropped[:, 0, 0, 0] == 26)
+    assert amid.mean() == pytest.approx(0.68, abs=0.1)

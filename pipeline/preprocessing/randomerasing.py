@@ -11,6 +11,8 @@ from pipeline.preprocessing.rectangles import draw_rectangles
 class RandomErasing:
     """Sets a rectangle of some images to 0, the mean of centred images (arXiv:1708.04896).
 
+    An image is left as it is where ten rectangles drawn do not fit into it, as torchvision has it.
+
     Args:
         probability: that an image has a rectangle erased.
         until: first epoch, from 0, in which nothing is erased any more; none by default.

@@ -3,13 +3,14 @@
 import cv2
 import numpy as np
 
-from pipeline.preprocessing.rectangles import draw_rectangles
+from pipeline.preprocessing.rectangles import centred_rectangle, draw_rectangles
 
 
 class RandomResizedCrop:
     """Cuts a rectangle out of every image and resizes it to the whole (arXiv:1409.4842).
 
-    Interpolation is bilinear.
+    Where ten rectangles drawn do not fit into the image, it is the largest in the middle whose
+    ratio is within bounds, as torchvision has it. Interpolation is bilinear.
 
     Args:
         scale: least area of a rectangle, as a fraction of the image's; the largest is 1.
@@ -32,6 +33,7 @@ class RandomResizedCrop:
         height, width = images.shape[1:3]
         scale = (self.scale, 1.0)
         rectangles = draw_rectangles(len(images), height, width, scale, self.ratio, rng)
+        rectangles[~rectangles.any(axis=1)] = centred_rectangle(height, width, self.ratio)
         resized = np.empty(images.shape, images.dtype)
         for image, (top, left, bottom, right), target in zip(
             images, rectangles.tolist(), resized, strict=True
