@@ -43,7 +43,7 @@ class Recipe:
             choose between recipes; Tiny ImageNet has validation images for that.
 
     Raises:
-        ValueError: there is no such flip.
+        ValueError: there is no such flip, or images would be mirrored twice.
     """
 
     epochs: int
@@ -72,6 +72,11 @@ class Recipe:
     def __post_init__(self):
         if self.flip not in FLIPS:
             raise ValueError(f"flip must be one of {FLIPS}, not {self.flip!r}")
+        if self.flip and self.affine.get("flip"):
+            raise ValueError(
+                f"affine {dict(self.affine)} and flip {self.flip!r} would both mirror the images: "
+                "leave one out"
+            )
 
     @property
     def one_hot(self) -> bool:

@@ -37,3 +37,11 @@ def test_a_part_that_does_not_exist_is_refused():
         replace(PLAIN, cutuot=12)
     with pytest.raises(ValueError, match="not 'alternate'"):
         replace(PLAIN, flip="alternate")
+
+
+def test_images_are_not_mirrored_twice():
+    affine = {"shift": 0.1, "flip": True}
+    with pytest.raises(ValueError, match="'flip': True} and flip 'random' would both mirror"):
+        replace(PLAIN, affine=affine, flip="random")
+    replace(PLAIN, affine={**affine, "flip": False}, flip="random")
+    replace(PLAIN, affine=affine)
