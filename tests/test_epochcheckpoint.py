@@ -150,6 +150,16 @@ def test_without_validation_there_is_no_best(tmp_path, model):
     assert os.listdir(tmp_path) == ["epoch_1.hdf5"]
 
 
+def test_the_name_of_the_best_checkpoint_is_on_disk_before_the_next_step(
+    tmp_path, steps, write_checkpoint
+):
+    history = {"val_accuracy": [0.5]}
+    write_checkpoint(tmp_path / "epoch_1.hdf5", 1, history)
+    steps.clear()
+    EpochCheckpoint(tmp_path, start_at=1, history=history).on_train_begin()
+    assert steps == [("replace", ".best.hdf5.tmp", "best.hdf5"), ("fsync", tmp_path.name)]
+
+
 def test_the_best_checkpoint_is_on_disk_even_where_there_are_no_hard_links(
     tmp_path, steps, write_checkpoint, monkeypatch
 ):

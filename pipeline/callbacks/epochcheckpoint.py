@@ -8,7 +8,7 @@ import keras
 from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.history import History
-from pipeline.io.atomic import write_atomically
+from pipeline.io.atomic import replace_durably, write_atomically
 from pipeline.io.checkpoints import best_path, checkpoint_path, checkpoints
 from pipeline.io.modelfile import read_checkpoint, save_checkpoint
 from pipeline.schedule import last_learning_rate
@@ -116,4 +116,4 @@ def _replace_by_copy(source: Path, target: Path) -> None:
     except OSError:  # a file system without hard links
         write_atomically(target, source.read_bytes())
     else:
-        os.replace(temporary, target)
+        replace_durably(temporary, target)
