@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ def start(precision: str = "float32", seed: int = 42) -> None:
     if asked and asked not in BACKENDS:
         raise UserError(f"KERAS_BACKEND is {asked}: name one of {', '.join(BACKENDS)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if platform.machine() == "x86_64":
+        # Before the import, at which TensorFlow decides. By itself it uses oneDNN on some newer
+        # processors only; on one with AVX2 alone, training takes 3.5 to 8 times as long without.
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         with _quiet():
             import keras
@@ -76,6 +81,17 @@ def gpu_names() -> list[str]:
 
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return []
+
+
+def uses_onednn() -> bool | None:
+    """Returns whether TensorFlow computes with oneDNN; None on the other backends."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        from pipeline import tensorflow_only
+
+        return tensorflow_only.uses_onednn()
+    return None
 
 
 def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> None:

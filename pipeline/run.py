@@ -13,8 +13,8 @@ from pathlib import Path
 import keras
 
 from pipeline import history as histories
-from pipeline import options
-from pipeline.backend import gpu_names
+from pipeline import options, processor
+from pipeline.backend import gpu_names, uses_onednn
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import best_path, checkpoints
@@ -159,6 +159,11 @@ class Run:
             "parameters": network.count_params(),
             "images_per_second": images_per_second,
             "devices": gpu_names() or [platform.machine()],
+            "processor": {
+                "name": processor.name(),
+                "instruction_sets": processor.instruction_sets(),
+            },
+            "onednn": uses_onednn(),
             "python": platform.python_version(),
             "versions": _versions(),
             "commit": _commit(),

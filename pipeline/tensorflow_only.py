@@ -5,6 +5,7 @@ import types
 
 import keras
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port  # nothing public tells of oneDNN
 
 # On a CPU, oneDNN normalizes half precision fast only in multiples of so many channels; any other
 # number takes five to fifteen times as long as in float32.
@@ -21,6 +22,11 @@ def gpu_names() -> list[str]:
     """Returns the names of the GPUs TensorFlow sees."""
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
     return [detail.get("device_name", "GPU") for detail in details]
+
+
+def uses_onednn() -> bool:
+    """Returns whether TensorFlow has decided, at its import, to compute with oneDNN."""
+    return _pywrap_util_port.IsMklEnabled()
 
 
 def use_fused_kernels(

@@ -3,6 +3,7 @@
 import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the scripts that the tests start
 
 import resource
 import signal

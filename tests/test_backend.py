@@ -1,6 +1,7 @@
 import os
 import re
 
+import keras
 import pytest
 
 from pipeline import backend
@@ -56,3 +57,61 @@ def test_a_backend_that_is_not_installed_is_named_with_what_installs_it(refusal,
 @pytest.mark.parametrize("name", ["numpy", "theano"])
 def test_a_backend_that_cannot_train_or_does_not_exist_is_refused(refusal, name):
     assert refusal(name) == (f"error: KERAS_BACKEND is {name}: name one of tensorflow, jax, torch")
+
+
+# oneDNN
+
+AT_ITS_IMPORT = """
+import os, platform, runpy, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            raise SystemExit("set to " + os.environ.get("TF_ENABLE_ONEDNN_OPTS", "nothing"))
+
+sys.meta_path.insert(0, Watch())
+machine = sys.argv.pop()
+platform.machine = lambda: machine
+"""
+
+
+@pytest.fixture
+def onednn_at_tensorflows_import(run_python, monkeypatch):
+    """Runs Python that imports TensorFlow; returns what its setting is by then, as it decides."""
+
+    def at_its_import(code, machine="x86_64", **environment):
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+        environment["KERAS_BACKEND"] = "tensorflow"
+        return run_python("-c", AT_ITS_IMPORT + code, machine, **environment).stderr.strip()
+
+    return at_its_import
+
+
+def test_onednn_is_on_before_tensorflow_is_imported(onednn_at_tensorflows_import):
+    start = "from pipeline import backend; backend.start()"
+    assert onednn_at_tensorflows_import(start) == "set to 1"
+    assert onednn_at_tensorflows_import(start, TF_ENABLE_ONEDNN_OPTS="0") == "set to 0"
+    assert onednn_at_tensorflows_import(start, machine="aarch64") == "set to nothing"
+
+
+@pytest.mark.parametrize(("contender", "setting"), [("ours", "1"), ("keras", "nothing")])
+def test_stock_keras_is_measured_as_its_users_get_it(
+    contender, setting, onednn_at_tensorflows_import
+):
+    contend = f"""
+sys.argv.append("{contender}")
+runpy.run_module("benchmarks.contender", run_name="__main__")
+"""
+    assert onednn_at_tensorflows_import(contend) == f"set to {setting}"
+
+
+@pytest.mark.parametrize(("setting", "on"), [("0", "False"), ("1", "True")])
+def test_it_tells_whether_tensorflow_uses_onednn(setting, on, run_python):
+    code = "from pipeline import backend; backend.start(); print(backend.uses_onednn())"
+    done = run_python("-c", code, KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS=setting)
+    assert done.stdout.splitlines()[1:] == [on]
+
+
+def test_tensorflows_onednn_is_no_matter_of_other_backends(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert backend.uses_onednn() is None

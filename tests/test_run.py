@@ -9,6 +9,8 @@ from functools import partial
 import keras
 import pytest
 
+from pipeline import processor
+from pipeline.backend import uses_onednn
 from pipeline.errors import UserError
 from pipeline.io.modelfile import read_checkpoint
 from pipeline.options import parse_training, training_parser
@@ -245,6 +247,9 @@ def test_the_lock_of_a_killed_run_does_not_stand_in_the_way(run, output):
 
 def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_network, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(processor, "CPUINFO", output / "cpuinfo")
+    output.mkdir()
+    (output / "cpuinfo").write_text("model name\t: A 9\nflags\t\t: sse avx2\n")
     model = tiny_network()
     run("--seed", "3").record(model, images_per_second=[90.0, 91.5])
     record = json.loads((output / "train_it_options.json").read_text())
@@ -257,4 +262,6 @@ def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_netwo
     assert record["options"]["backend"] == keras.backend.backend()
     assert record["python"] == sys.version.split()[0]
     assert record["devices"]
+    assert record["processor"] == {"name": "A 9", "instruction_sets": ["AVX2"]}
+    assert record["onednn"] is uses_onednn()
     assert os.listdir(output / "checkpoints") == [".lock"]
