@@ -40,7 +40,7 @@ from typing import NamedTuple
 
 from benchmarks import data_path
 from benchmarks.contender import KERAS, OURS, PREDICT_BATCH_SIZE, PYTORCH, PYTORCH_COMPILE
-from benchmarks.table import Row, markdown
+from benchmarks.table import Row, machine, markdown
 from config import cifar10_config, tiny_imagenet_config
 from pipeline import script
 from pipeline.errors import UserError
@@ -133,7 +133,7 @@ class Contender:
             text=True,
             env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-        self._answer()
+        self.uses_onednn = json.loads(self._answer())["onednn"]
         self.first_step = time.perf_counter() - start
 
     def __enter__(self) -> Contender:
@@ -187,7 +187,17 @@ def main() -> None:
     rows += data_path.rows(cifar10, tiny_imagenet, args.repeats)
 
     # report
-    print(markdown(rows))
+    print(f"{machine()}\n{_onednn()}\n\n{markdown(rows)}")
+
+
+def _onednn() -> str:
+    """Tells which of the contenders on TensorFlow compute with oneDNN."""
+    tiny = RESNET_56._replace(stages=(1,), filters=(4, 8), size=8, batch_size=2)
+    told = []
+    for name in (OWN, STOCK):
+        with Contender(name, tiny) as contender:
+            told.append(f"{'on' if contender.uses_onednn else 'off'} in {name}")
+    return f"oneDNN of TensorFlow: {', '.join(told)}"
 
 
 def _steps(args: Namespace, network: Network, work: str, names: Iterable[str]) -> list[Row]:

@@ -2,8 +2,9 @@
 
   KERAS_BACKEND=jax python -m benchmarks.contender keras --stages 9 9 9 --filters 64 64 128 256
 
-It trains one step and says so; then for every line `WORK STEPS` that it reads it does that many
-steps and answers with their seconds and the most memory it has ever held, in bytes, as JSON.
+It trains one step and says whether TensorFlow uses oneDNN; then for every line `WORK STEPS` that it
+reads it does that many steps and answers with their seconds and the most memory it has ever held,
+in bytes; all as JSON.
 """
 
 import json
@@ -17,6 +18,7 @@ import numpy as np
 
 from config import cifar10_config as config
 from pipeline import script
+from pipeline.backend import uses_onednn
 from pipeline.options import (
     PRECISIONS,
     Parser,
@@ -52,7 +54,8 @@ def main() -> None:
     contend = _keras if args.contender in (OURS, KERAS) else _pytorch
     works = contend(args, images, labels)
     works["train"](1)
-    print("ready", flush=True)
+    onednn = uses_onednn() if contend is _keras else None
+    print(json.dumps({"onednn": onednn}), flush=True)
     for line in sys.stdin:
         work, steps = line.split()
         start = time.perf_counter()

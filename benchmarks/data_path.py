@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.table import Row, markdown
+from benchmarks.table import Row, machine, markdown
 from config import cifar10_config
 from config import tiny_imagenet_config as config
 from pipeline import script
@@ -48,7 +48,8 @@ def main() -> None:
     backend.start()
 
     # report
-    print(markdown(rows(cifar10, tiny_imagenet, args.repeats, args.images)))
+    measured = rows(cifar10, tiny_imagenet, args.repeats, args.images)
+    print(f"{machine()}\n\n{markdown(measured)}")
 
 
 def folders(parent: str | None) -> tuple[Path, Path]:

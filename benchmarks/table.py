@@ -1,8 +1,11 @@
-"""The rows of a benchmark's table."""
+"""The rows of a benchmark's table, and the machine that they were measured on."""
 
+import os
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from pipeline import processor
 
 
 class Row(NamedTuple):
@@ -39,6 +42,13 @@ def markdown(rows: Sequence[Row]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def machine() -> str:
+    """Returns the line above a table: the processor, what it can do, and how much of it is used."""
+    cores = len(os.sched_getaffinity(0))
+    parts = (processor.name(), *processor.instruction_sets(), f"{cores} core{'s' * (cores > 1)}")
+    return f"processor: {', '.join(parts)}"
 
 
 def _figure(value: float) -> str:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -7,8 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as benchmarks
+from benchmarks import data_path
 from benchmarks.__main__ import CONTENDERS, IN_HALF, NETWORKS
 from benchmarks.table import Row, markdown
+from pipeline import processor
+from pipeline.backend import uses_onednn
 from pipeline.nn.conv import ResNet
 
 ALL_CONTENDERS = CONTENDERS | IN_HALF
@@ -53,7 +58,8 @@ def test_a_contender_trains_and_evaluates_as_it_is_told(name, run_python):
     )
     assert done.returncode == 0, done.stderr
     ready, *answers = done.stdout.splitlines()
-    assert ready == "ready"
+    on_tensorflow = backend == "tensorflow"
+    assert json.loads(ready) == {"onednn": uses_onednn() if on_tensorflow else None}
     train, predict = map(json.loads, answers)
     assert train["seconds"] > 0
     assert predict["peak"] >= train["peak"] > 2**27
@@ -111,10 +117,51 @@ def test_pytorchs_network_computes_the_same(stem):
     np.testing.assert_allclose(logits.softmax(1), ours(images), atol=1e-5)
 
 
+def test_above_the_table_stand_the_processor_and_who_uses_onednn(monkeypatch, tmp_path, capsys):
+    """With the contenders that tell it, and without the measurements."""
+    monkeypatch.setattr(processor, "name", lambda: "Example 9")
+    monkeypatch.setattr(processor, "instruction_sets", lambda: ["AVX2", "AMX"])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3})
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    row = Row("a step, images/s", "Keras", [3], [2], (">=", 1.25))
+    for measure in ("_steps", "_epoch"):
+        monkeypatch.setattr(benchmarks, measure, lambda *_: [])
+    monkeypatch.setattr(benchmarks, "_start", lambda repeats: row)
+    monkeypatch.setattr(data_path, "rows", lambda *_: [])
+    for name in ("cifar10", "tiny-imagenet-200"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys, "argv", ["benchmarks", str(tmp_path)])
+    benchmarks.main()
+    above, table = capsys.readouterr().out.split("\n\n")
+    assert above.splitlines() == [
+        "processor: Example 9, AVX2, AMX, 2 cores",
+        "oneDNN of TensorFlow: off in ours, off in Keras on TensorFlow",
+    ]
+    assert table == f"{markdown([row])}\n"
+
+
+def test_of_each_contender_it_is_told_whether_it_uses_onednn(monkeypatch):
+    class Contender:
+        def __init__(self, name, network):
+            self.uses_onednn = name == "ours"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+    monkeypatch.setattr(benchmarks, "Contender", Contender)
+    told = "oneDNN of TensorFlow: on in ours, off in Keras on TensorFlow"
+    assert benchmarks._onednn() == told
+
+
 @pytest.mark.slow
 def test_the_whole_table(cifar10_sample):
     command = ["-m", "benchmarks", str(cifar10_sample.parent), "--repeats", "1", "--seconds", "1"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
-    rows = done.stdout.splitlines()[2:]
+    above, table = done.stdout.split("\n\n")
+    assert re.match(r"processor: .+\noneDNN of TensorFlow: on in ours, ", above)
+    rows = table.splitlines()[2:]
     assert len(rows) >= 3 + 3 + 2 * 2 + 1 + 2 + 5
     assert all(re.search(r"\| (yes|no) \|$", row) for row in rows)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ def test_it_prints_both_ways_side_by_side(run_python, tiny_imagenet_sample):
     small = ("--images", 128, "--repeats", 1)
     done = run_python("-m", "benchmarks.data_path", tiny_imagenet_sample.parent, *small)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^processor: .+ cores?\n\n\| work", done.stdout, re.MULTILINE)
     rows = [line.split(" | ") for line in done.stdout.splitlines() if "original" in line]
     assert len(rows) == 5
     (size,) = (row for row in rows if "bytes an image" in row[0])
