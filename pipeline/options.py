@@ -147,10 +147,12 @@ def parse_training(
         argv: the command line without the script's name.
 
     Returns:
-        The options, and the checkpoint if training goes on from one.
+        The options, and the checkpoint if training goes on from one. With --resume the options
+        hold, as `locks` by folder, the lock under which the checkpoint was looked for.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or at odds with the options.
+        UserError: the checkpoint is missing, damaged, or at odds with the options, or another
+            process is at work in the folder that --resume looks into.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parse(parser, argv)
@@ -165,7 +167,9 @@ def parse_training(
             f"not by {parser.prog}"
         )
     remembered = _as_arguments(checkpoint, args.run_options)
+    locks = args.locks
     saved, args = _parse(parser, remembered), _parse(parser, remembered + argv)
+    args.locks = locks
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
     for name in args.run_options:
         option, old, new = f"--{name.replace('_', '-')}", getattr(saved, name), getattr(args, name)
@@ -243,7 +247,12 @@ def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
         return checkpoint
     if args.resume:
         from pipeline.io.checkpoints import newest_checkpoint
+        from pipeline.io.lock import lock
 
+        folder = Path(args.checkpoints).resolve()
+        if folder.is_dir():  # none is made yet, as the start may be refused
+            # From now on: what another run writes after the reading would be trained once more.
+            args.locks[folder] = lock(folder)
         checkpoint = newest_checkpoint(Path(args.checkpoints))
         if checkpoint is None:
             print(f"no checkpoint in {args.checkpoints} yet: starting with the first epoch")
@@ -260,6 +269,7 @@ def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
         args.stages, args.filters = list(args.stages), list(args.filters)
     default_checkpoints = args.default_checkpoints.format_map(vars(args))
     args.checkpoints = args.checkpoints or str(Path(args.output) / default_checkpoints)
+    args.locks = {}
     return args
 
 

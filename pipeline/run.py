@@ -44,7 +44,7 @@ class Run:
 
     Args:
         script: the script's file name.
-        args: the resolved options.
+        args: the resolved options, with the locks that are held already.
         checkpoint: what the run goes on from.
         model_path: where the final model goes, if the run has one.
         name: what the results are named; by default after the script.
@@ -87,7 +87,7 @@ class Run:
         self.options_path = output / f"{self.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
-        self._locks = [lock(folder) for folder in folders]
+        self._locks = [args.locks.get(folder) or lock(folder) for folder in folders]
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import options
 from pipeline.errors import UserError
+from pipeline.io.lock import lock
 from pipeline.options import add_checkpoint_options, parse_training, training_parser
 from pipeline.recipe import Recipe
 
@@ -96,6 +97,16 @@ def test_a_wrong_option_takes_one_line_at_once(run_python, script, wrong, compla
     assert result.stderr == f"error: {complaint} (see {script} --help)\n"
 
 
+def test_resume_in_a_folder_in_use_takes_one_line_at_once(run_python, tmp_path):
+    before = seconds_of_children()
+    with lock(tmp_path):
+        result = run_python("resnet_cifar10.py", "--resume", "--checkpoints", tmp_path)
+    assert seconds_of_children() - before < 0.5
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path} is in use by another process: wait for it")
+    assert result.stderr.count("\n") == 1
+
+
 # what is refused
 
 
@@ -180,6 +191,24 @@ def test_resume_starts_from_scratch_where_there_is_nothing_yet(tmp_path, capsys)
     assert read is None
     assert args.resume
     assert f"no checkpoint in {tmp_path} yet" in capsys.readouterr().out
+
+
+def test_resume_lets_no_other_run_write_a_newer_checkpoint_than_it_has_read(checkpoint):
+    folder = checkpoint.parent
+    with lock(folder), pytest.raises(UserError, match=f"{folder} is in use"):
+        parsed("--resume", "--checkpoints", str(folder))
+    args, read = parsed("--resume", "--checkpoints", str(folder))
+    assert read.path == checkpoint
+    with pytest.raises(UserError, match=f"{folder} is in use"):
+        lock(folder)
+    del args
+    lock(folder)
+
+
+def test_resume_makes_no_folder_before_all_is_checked(tmp_path):
+    args, _ = parsed("--resume", "--checkpoints", str(tmp_path / "a" / "b"))
+    assert args.resume
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -282,11 +311,11 @@ def of_modern(tmp_path, write_checkpoint):
     return ["--resume", "--checkpoints", str(tmp_path)]
 
 
-def test_a_checkpoint_brings_its_recipe_back(of_modern):
-    for again in ([], ["--recipe", "modern"]):
-        args, checkpoint = decaying(*of_modern, *again)
-        assert checkpoint.epoch == 3
-        assert (args.recipe, *of_recipe(args)) == ("modern", 10, 256, 0.2)
+@pytest.mark.parametrize("again", [[], ["--recipe", "modern"]])
+def test_a_checkpoint_brings_its_recipe_back(of_modern, again):
+    args, checkpoint = decaying(*of_modern, *again)
+    assert checkpoint.epoch == 3
+    assert (args.recipe, *of_recipe(args)) == ("modern", 10, 256, 0.2)
 
 
 def test_a_checkpoint_does_not_go_on_with_another_recipe(of_modern):
