@@ -35,12 +35,12 @@ def main() -> None:
         compare(Path(args.output), names)
         return
     require_packages(args.model)
+    if args.model == "torchvision":
+        choose_torch()
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
 
-    if args.model == "torchvision":
-        os.environ["KERAS_BACKEND"] = "torch"  # its layers run on no other
     backend.start(args.precision, args.seed)
     import keras
 
@@ -96,6 +96,21 @@ def require_packages(model: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise UserError(f"--model {model} needs {' and '.join(missing)}: {command}")
+
+
+def choose_torch() -> None:
+    """Sets the one backend that torchvision's layers run on.
+
+    Raises:
+        UserError: the user has asked for another.
+    """
+    asked = os.environ.get("KERAS_BACKEND") or "torch"
+    if asked != "torch":
+        raise UserError(
+            f"--model torchvision runs on PyTorch, and KERAS_BACKEND is {asked}: leave it out, or "
+            "set it to torch"
+        )
+    os.environ["KERAS_BACKEND"] = asked
 
 
 def compare(output: Path, names: dict[str, str]) -> None:

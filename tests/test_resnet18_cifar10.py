@@ -132,6 +132,38 @@ def test_a_missing_library_takes_one_line_that_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def run_with_packages(run_python, tmp_path):
+    """Starts the script's torchvision run, with packages that only tell of their import."""
+
+    def run_with_packages(backend):
+        for package in ("torch", "torchvision"):
+            file = tmp_path / "packages" / package / "__init__.py"
+            file.parent.mkdir(parents=True)
+            file.write_text("raise SystemExit(f'importing {__name__}')")
+        environment = {"PYTHONPATH": str(tmp_path / "packages"), "KERAS_BACKEND": backend}
+        options = ("--model", "torchvision", "-o", tmp_path / "output")
+        return run_python(SCRIPT, *options, **environment)
+
+    return run_with_packages
+
+
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_torchvisions_network_is_refused_on_another_backend(run_with_packages, backend, tmp_path):
+    done = run_with_packages(backend)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: --model torchvision runs on PyTorch, and KERAS_BACKEND is {backend}: leave it "
+        "out, or set it to torch\n"
+    )
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("backend", ["", "torch"])
+def test_torchvisions_network_runs_on_pytorch(run_with_packages, backend):
+    assert run_with_packages(backend).stderr == "importing torch\n"
+
+
 def test_options_of_other_networks_are_refused(run_python, tmp_path):
     done = run_python(SCRIPT, "--stages", 2, 2, "-o", tmp_path)
     assert done.returncode == 2
