@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config import tiny_imagenet_config as config
 from pipeline import script
+from pipeline.errors import UserError
 from pipeline.options import parse_training, training_parser
 
 
@@ -21,6 +22,12 @@ def main() -> None:
     parser.add_argument("-m", "--model", metavar="FILE", help="where the final model goes")
     parser.add_argument("--hdf5", metavar="FOLDER", help="the built files (default: %(default)s)")
     args, checkpoint = parse_training(parser)
+    recipe = config.RECIPES[args.recipe]
+    if recipe.holdout:
+        raise UserError(
+            f"--recipe {args.recipe} holds out {recipe.holdout} training images, and Tiny ImageNet "
+            "has images to validate on: set its holdout to 0"
+        )
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
@@ -35,7 +42,6 @@ def main() -> None:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.run import Run
 
-    recipe = config.RECIPES[args.recipe]
     model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
     run = Run(parser.prog, args, checkpoint, model_path, "resnet_tinyimagenet_decay", recipe)
 
