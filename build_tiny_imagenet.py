@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config import tiny_imagenet_config as config
 from pipeline import script
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.options import Parser, positive_int
 
 
@@ -79,7 +79,7 @@ def main() -> None:
 
     # report
     for problem in left_out:
-        print(f"left out: {problem}")
+        print(f"left out: {one_line(problem)}")
     count = sum(len(split.files) for split in (train, val, test))
     sizes = sum((folder / name).stat().st_size for name in files)
     print("mean: " + ", ".join(f"{channel} {value:.2f}" for channel, value in colour.items()))

@@ -19,3 +19,12 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int):
         super().__init__(f"stopped by signal {signal_number}")
         self.signal_number = signal_number
+
+
+def one_line(message: str) -> str:
+    """Returns a message in one line, with escapes for what a terminal would obey or not show.
+
+    A file's name, or what is written in a file, may hold any character.
+    """
+    shown = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

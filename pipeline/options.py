@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from pipeline.io.modelfile import Checkpoint
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the complaint and exits with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, one_line(f"error: {message} (see {self.prog} --help)") + "\n")
 
 
 def training_parser(
@@ -308,7 +308,7 @@ def _glued(argument: str, option: str) -> bool:
 
 
 def _text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return one_line(" ".join(map(str, value if isinstance(value, (list, tuple)) else [value])))
 
 
 def _seed(text: str) -> int:

@@ -15,7 +15,7 @@ import keras
 from pipeline import history as histories
 from pipeline import options, processor
 from pipeline.backend import gpu_names, uses_onednn
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.io.atomic import write_atomically
 from pipeline.io.checkpoints import best_path, checkpoints
 from pipeline.io.lock import lock
@@ -94,7 +94,7 @@ class Run:
         self._refuse_another_recipe()
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.options["backend"]:
-            print(f"  backend: {before} -> {self.options['backend']}")
+            print(f"  backend: {one_line(str(before))} -> {self.options['backend']}")
 
     def _refuse_to_overwrite(self, model_path: Path | None) -> None:
         another = "--resume goes on with it; a new run needs another --output"

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, UserError, one_line
 
 
 def run(main: Callable[[], None]) -> None:
@@ -26,5 +26,5 @@ def run(main: Callable[[], None]) -> None:
 
 def _complain(message: str) -> int:
     sys.stdout.flush()  # the complaint comes last in a log of both
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2

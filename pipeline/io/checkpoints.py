@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.io.modelfile import Checkpoint, read_checkpoint
 
 _NAME = re.compile(r"epoch_(\d+)\.hdf5")
@@ -40,7 +40,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             checkpoint = read_checkpoint(path)
         except UserError as error:
-            print(f"warning: {error}; falling back to the one before", file=sys.stderr)
+            warning = one_line(f"warning: {error}; falling back to the one before")
+            print(warning, file=sys.stderr)
             damage = error
         else:
             return checkpoint
