@@ -156,7 +156,7 @@ def test_stderr_is_free_again_even_when_nobody_reads_to_the_end(photo, capfd):
 def test_no_thread_goes_on_decoding_after_an_exception(monkeypatch):
     """One that does when Python ends has OpenCV abort the process."""
 
-    def decode(file, target):
+    def decode(file, target, fit):
         if file == "0":
             raise RuntimeError
         time.sleep(0.05)

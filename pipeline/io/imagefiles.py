@@ -3,8 +3,9 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +29,7 @@ def list_images(folder: Path) -> list[str]:
 
 
 def read_images(
-    files: Sequence[str], size: int
+    files: Sequence[str], size: int, fit: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> Iterator[tuple[np.ndarray, dict[int, UserError]]]:
     """Decodes image files in order, a block at a time.
 
@@ -38,6 +39,7 @@ def read_images(
     Args:
         files: their paths.
         size: how many pixels wide and high each image must be.
+        fit: makes an image of that size of one of any other, (height, width, 3).
 
     Yields:
         The next images, uint8 RGB (k, size, size, 3), of grayscale files too; and by index in the
@@ -48,10 +50,10 @@ def read_images(
             block = files[start : start + BLOCK]
             images = np.empty((len(block), size, size, 3), dtype=np.uint8)
             with _stderr_kept() as complaints:
-                problems = pool.starmap(_decode, zip(block, images, strict=True))
+                problems = pool.starmap(partial(_decode, fit=fit), zip(block, images, strict=True))
                 complained = bool(_text(complaints))
             if complained:  # nobody says about which file: one at a time, it is known
-                problems = [_decode_alone(*pair) for pair in zip(block, images, strict=True)]
+                problems = [_decode_alone(*pair, fit) for pair in zip(block, images, strict=True)]
             yield images, {index: error for index, error in enumerate(problems) if error}
 
 
@@ -65,7 +67,9 @@ def _threads() -> Iterator[ThreadPool]:
         pool.join()  # one that is still decoding when Python ends would abort the process
 
 
-def _decode(file: str, target: np.ndarray) -> UserError | None:
+def _decode(
+    file: str, target: np.ndarray, fit: Callable[[np.ndarray], np.ndarray] | None
+) -> UserError | None:
     """Decodes a file into `target`, or returns what is wrong with it."""
     try:
         with open(file, "rb", buffering=0) as opened:
@@ -78,6 +82,8 @@ def _decode(file: str, target: np.ndarray) -> UserError | None:
         image = None
     if image is None:
         return UserError(f"{file} is truncated, damaged or not an image")
+    if fit:
+        image = fit(image)
     if image.shape != target.shape:
         (height, width), size = image.shape[:2], len(target)
         return UserError(f"{file} has {width}x{height} pixels instead of {size}x{size}")
@@ -85,9 +91,11 @@ def _decode(file: str, target: np.ndarray) -> UserError | None:
     return None
 
 
-def _decode_alone(file: str, target: np.ndarray) -> UserError | None:
+def _decode_alone(
+    file: str, target: np.ndarray, fit: Callable[[np.ndarray], np.ndarray] | None
+) -> UserError | None:
     with _stderr_kept() as complaints:
-        problem = _decode(file, target)
+        problem = _decode(file, target, fit)
         complaint = _text(complaints)
     return problem or (UserError(f"{file} is damaged ({complaint})") if complaint else None)
 
