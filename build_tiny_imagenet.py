@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from config import tiny_imagenet_config as config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError, one_line
-from pipeline.options import Parser, positive_int
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
     args = parser.parse_args()
 
     # Only now, so that --help and wrong options are answered at once.
-    from pipeline.io.atomic import write_atomically
-    from pipeline.io.fileset import published_together
+    from pipeline.files.atomic import write_atomically
+    from pipeline.files.fileset import published_together
     from pipeline.io.tiny_imagenet import (
         hold_out,
         list_train,

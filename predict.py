@@ -22,9 +22,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError, one_line
-from pipeline.options import Parser, positive_int
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 
         with redirect_stdout(sys.stderr):  # on stdout there are predictions and nothing else
             backend.start()
-        from pipeline.io.modelfile import load_model
+        from pipeline.files.modelfile import load_model
 
         # model
         network, spec = load_model(args.model)
@@ -166,8 +166,8 @@ def explain(
     """Writes what each picture's label was decided by, numbered on from `count` + 1."""
     import cv2
 
-    from pipeline.explanation import class_maps, draw
-    from pipeline.io.atomic import write_atomically
+    from pipeline.figures.explanation import class_maps, draw
+    from pipeline.files.atomic import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     maps = class_maps(network, inputs, labels)

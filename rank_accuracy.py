@@ -10,9 +10,9 @@ import io
 from pathlib import Path
 
 from config import tiny_imagenet_config as config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, add_network_options, check_network, positive_int
 from pipeline.errors import UserError
-from pipeline.options import Parser, add_network_options, check_network, positive_int
 
 
 def main() -> None:
@@ -37,10 +37,10 @@ def main() -> None:
     backend.start()
     import numpy as np
 
-    from pipeline.io.atomic import write_atomically
-    from pipeline.io.batches import reading
+    from pipeline.batches import reading
+    from pipeline.files.atomic import write_atomically
+    from pipeline.files.modelfile import load_model
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-    from pipeline.io.modelfile import load_model
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.utils.ranked import rank5_accuracy

@@ -14,9 +14,9 @@ import os
 from pathlib import Path
 
 from config import resnet18_config as config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.options import parse_training, training_parser
 
 
 def main() -> None:
@@ -44,15 +44,15 @@ def main() -> None:
     backend.start(args.precision, args.seed)
     import keras
 
-    from pipeline import training
-    from pipeline.classifier import Classifier
-    from pipeline.io.batches import EvaluationBatches, TrainingBatches
+    from pipeline.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
-    from pipeline.run import Run
-    from pipeline.schedule import constant, polynomial_decay
+    from pipeline.training import loop
+    from pipeline.training.classifier import Classifier
+    from pipeline.training.run import Run
+    from pipeline.training.schedule import constant, polynomial_decay
 
     run = Run(parser.prog, args, checkpoint, name=names[args.model])
 
@@ -80,10 +80,10 @@ def main() -> None:
     # train
     linear = polynomial_decay(args.learning_rate, args.epochs)
     schedule = {"constant": constant, "linear": linear}[args.schedule]
-    training.train(classifier, train_batches, test_batches, run, schedule, watched=False)
+    loop.train(classifier, train_batches, test_batches, run, schedule, watched=False)
 
     # report
-    training.report(classifier, test_batches, data.label_names, run)
+    loop.report(classifier, test_batches, data.label_names, run)
 
 
 def require_packages(model: str) -> None:
@@ -123,8 +123,8 @@ def compare(output: Path, names: dict[str, str]) -> None:
     Raises:
         UserError: fewer than two of the runs are there, or one is damaged.
     """
-    from pipeline.io.atomic import write_atomically
-    from pipeline.utils.comparison import ComparedRun, plot, table
+    from pipeline.figures.comparison import ComparedRun, plot, table
+    from pipeline.files.atomic import write_atomically
 
     trained = [model for model, name in names.items() if (output / f"{name}.json").exists()]
     if len(trained) < 2:

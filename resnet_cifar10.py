@@ -9,8 +9,8 @@ SGD with momentum 0.9. The original reached 93.22% after 85 epochs, lowering the
 """
 
 from config import cifar10_config as config
-from pipeline import script
-from pipeline.options import add_checkpoint_options, parse_training, training_parser
+from pipeline.command_line import script
+from pipeline.command_line.options import add_checkpoint_options, parse_training, training_parser
 
 
 def main() -> None:
@@ -27,15 +27,15 @@ def main() -> None:
     backend.start(args.precision, args.seed)
     import keras
 
-    from pipeline import training
-    from pipeline.classifier import Classifier
-    from pipeline.io.batches import EvaluationBatches, TrainingBatches
+    from pipeline.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.run import Run
-    from pipeline.schedule import constant
+    from pipeline.training import loop
+    from pipeline.training.classifier import Classifier
+    from pipeline.training.run import Run
+    from pipeline.training.schedule import constant
 
     run = Run(parser.prog, args, checkpoint)
 
@@ -72,10 +72,10 @@ def main() -> None:
     classifier = Classifier(network, optimizer, spec=spec)
 
     # train
-    training.train(classifier, train_batches, test_batches, run, constant, watched=True)
+    loop.train(classifier, train_batches, test_batches, run, constant, watched=True)
 
     # report
-    training.report(classifier, test_batches, data.label_names, run)
+    loop.report(classifier, test_batches, data.label_names, run)
 
 
 if __name__ == "__main__":

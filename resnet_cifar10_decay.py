@@ -9,8 +9,8 @@ SGD with momentum 0.9 and linear decay. The original reached 93.79% after 150 ep
 from pathlib import Path
 
 from config import cifar10_config as config
-from pipeline import script
-from pipeline.options import parse_training, training_parser
+from pipeline.command_line import script
+from pipeline.command_line.options import parse_training, training_parser
 
 
 def main() -> None:
@@ -31,14 +31,14 @@ def main() -> None:
 
     backend.start(args.precision, args.seed)
 
-    from pipeline import training
-    from pipeline.io.batches import EvaluationBatches, TrainingBatches
+    from pipeline.batches import EvaluationBatches, TrainingBatches
+    from pipeline.files.modelfile import save_model
     from pipeline.io.datasets import hold_out, read_dataset
-    from pipeline.io.modelfile import save_model
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.run import Run
+    from pipeline.training import loop
+    from pipeline.training.run import Run
 
     recipe = config.RECIPES[args.recipe]
     if not config.AUGMENTATION[args.dataset].get("flip"):
@@ -81,7 +81,7 @@ def main() -> None:
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
-    classifier, decay = training.classifier_by(
+    classifier, decay = loop.classifier_by(
         recipe,
         network,
         args.learning_rate,
@@ -92,10 +92,10 @@ def main() -> None:
     )
 
     # train
-    training.train(classifier, train_batches, test_batches, run, decay, watched=False)
+    loop.train(classifier, train_batches, test_batches, run, decay, watched=False)
 
     # report
-    training.report(classifier, test_batches, data.label_names, run)
+    loop.report(classifier, test_batches, data.label_names, run)
     save_model(model_path, network, spec)
     print(f"model: {model_path}")
 

@@ -11,8 +11,8 @@ SGD with Nesterov momentum 0.9. The original reached 57.27% rank-1 after 70 epoc
 from pathlib import Path
 
 from config import tiny_imagenet_config as config
-from pipeline import script
-from pipeline.options import add_checkpoint_options, parse_training, training_parser
+from pipeline.command_line import script
+from pipeline.command_line.options import add_checkpoint_options, parse_training, training_parser
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ def main() -> None:
     backend.start(args.precision, args.seed)
     import keras
 
-    from pipeline import training
-    from pipeline.classifier import Classifier
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.run import Run
-    from pipeline.schedule import constant
+    from pipeline.training import loop
+    from pipeline.training.classifier import Classifier
+    from pipeline.training.run import Run
+    from pipeline.training.schedule import constant
 
     run = Run(parser.prog, args, checkpoint, name="resnet_tinyimagenet")
 
@@ -71,10 +71,10 @@ def main() -> None:
     classifier = Classifier(network, optimizer, spec=spec)
 
     # train
-    training.train(classifier, train_batches, val_batches, run, constant, watched=True)
+    loop.train(classifier, train_batches, val_batches, run, constant, watched=True)
 
     # report
-    training.report(classifier, val_batches, val.class_names, run)
+    loop.report(classifier, val_batches, val.class_names, run)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ SGD with Nesterov momentum 0.9 and linear decay. The original reached 57.93% ran
 from pathlib import Path
 
 from config import tiny_imagenet_config as config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.options import parse_training, training_parser
 
 
 def main() -> None:
@@ -34,13 +34,13 @@ def main() -> None:
 
     backend.start(args.precision, args.seed)
 
-    from pipeline import training
+    from pipeline.files.modelfile import save_model
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-    from pipeline.io.modelfile import save_model
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.augmentation import augmentation
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.run import Run
+    from pipeline.training import loop
+    from pipeline.training.run import Run
 
     model_path = Path(args.model or Path(args.output) / config.DECAY_MODEL)
     run = Run(parser.prog, args, checkpoint, model_path, "resnet_tinyimagenet_decay", recipe)
@@ -74,7 +74,7 @@ def main() -> None:
         module_reg=recipe.module_reg,
         zero_init=recipe.zero_init,
     )
-    classifier, decay = training.classifier_by(
+    classifier, decay = loop.classifier_by(
         recipe,
         network,
         args.learning_rate,
@@ -85,10 +85,10 @@ def main() -> None:
     )
 
     # train
-    training.train(classifier, train_batches, val_batches, run, decay, watched=False)
+    loop.train(classifier, train_batches, val_batches, run, decay, watched=False)
 
     # report
-    training.report(classifier, val_batches, val.class_names, run)
+    loop.report(classifier, val_batches, val.class_names, run)
     save_model(model_path, network, spec)
     print(f"model: {model_path}")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import cifar10_config, tiny_imagenet_config
-from pipeline import script
-from pipeline.options import Parser, add_network_options, check_network
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, add_network_options, check_network
 
 
 class Network(NamedTuple):
@@ -52,9 +52,9 @@ def main() -> None:
     from pipeline import backend
 
     backend.start()
-    from pipeline.io.atomic import write_atomically
+    from pipeline.figures.architecture import draw_architecture
+    from pipeline.files.atomic import write_atomically
     from pipeline.nn.conv import ResNet
-    from pipeline.utils.architecture import draw_architecture
 
     # model
     model = ResNet.build(

@@ -42,9 +42,9 @@ from benchmarks import data_path
 from benchmarks.contender import KERAS, OURS, PREDICT_BATCH_SIZE, PYTORCH, PYTORCH_COMPILE
 from benchmarks.table import Row, machine, markdown
 from config import cifar10_config, tiny_imagenet_config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
-from pipeline.options import Parser, positive_int
 
 
 class Network(NamedTuple):

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from config import cifar10_config as config
-from pipeline import script
 from pipeline.backend import uses_onednn
-from pipeline.options import (
+from pipeline.command_line import script
+from pipeline.command_line.options import (
     PRECISIONS,
     Parser,
     add_network_options,
@@ -76,12 +76,12 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         sys.stdout = stdout
     import keras
 
-    from pipeline.classifier import Classifier
-    from pipeline.io.batches import TrainingBatches
+    from pipeline.batches import TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.nn.conv import ResNet
     from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.training.classifier import Classifier
 
     class Resident(keras.utils.PyDataset):
         """The same batch again and again."""

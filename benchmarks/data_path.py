@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks.table import Row, machine, markdown
 from config import cifar10_config
 from config import tiny_imagenet_config as config
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
-from pipeline.options import Parser, positive_int
 
 DEFAULT_FOLDERS = (Path("../datasets"), Path("../shared/data"))
 BATCH_SIZE = 64
@@ -78,7 +78,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
     import numpy as np
 
     from benchmarks import original
-    from pipeline.io.batches import TrainingBatches
+    from pipeline.batches import TrainingBatches
     from pipeline.io.datasets import read_dataset
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.io.tiny_imagenet import Split, list_train, read_label_names, write_split

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline import processor
+from pipeline.backend import processor
 
 
 class Row(NamedTuple):

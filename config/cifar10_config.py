@@ -4,7 +4,7 @@ Experiments of the original: 1 is FILTERS (16, 16, 32, 64) and 2 is (64, 64, 128
 3 and 4 are FAITHFUL over 120 and 150 epochs.
 """
 
-from pipeline.recipe import Recipe
+from pipeline.training.recipe import Recipe
 
 # Data sets, the default first; the digits come with scikit-learn and need no download.
 DATASETS = ("cifar10", "digits")

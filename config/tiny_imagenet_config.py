@@ -5,7 +5,7 @@ Experiments of the original: 1 is CTRL_C over 70 epochs, 2 is FAITHFUL over 75.
 
 from dataclasses import replace
 
-from pipeline.recipe import Recipe
+from pipeline.training.recipe import Recipe
 
 # The data set as it is distributed, from the folder the script is started in.
 DATASET = "../datasets/tiny-imagenet-200"

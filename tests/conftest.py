@@ -54,8 +54,8 @@ def tiny_network():
     def build(classes=4, filters=(4, 8), stages=(1,), momentum=0.9):
         import keras
 
-        from pipeline.classifier import Classifier
         from pipeline.nn.conv import ResNet
+        from pipeline.training.classifier import Classifier
 
         network = ResNet.build(8, 8, 3, classes, stages, filters)
         return Classifier(network, keras.optimizers.SGD(0.1, momentum=momentum))
@@ -79,7 +79,7 @@ def write_checkpoint(tiny_network):
     model.optimizer.build(model.trainable_variables)
 
     def write(path, epoch, history=None, options=None):
-        from pipeline.io.modelfile import save_checkpoint
+        from pipeline.files.modelfile import save_checkpoint
 
         state = {"epoch": epoch, "history": history or {}, "options": options or {}}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import h5py
 
-from pipeline.io.seal import SEAL_BYTES, seal
+from pipeline.files.seal import SEAL_BYTES, seal
 
 
 def reseal(path: Path, change) -> None:

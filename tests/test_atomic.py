@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pipeline.io.atomic import write_atomically
+from pipeline.files.atomic import write_atomically
 
 
 def test_content_is_on_disk_before_its_name_and_the_name_before_the_next_step(tmp_path, steps):

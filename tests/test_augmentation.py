@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from config import cifar10_config, tiny_imagenet_config
-from pipeline.io.batches import TrainingBatches
+from pipeline.batches import TrainingBatches
 from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.preprocessing.augmentation import augmentation
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor

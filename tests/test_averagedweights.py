@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 from resealed import reseal
 
-from pipeline import training
+from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.callbacks.averagedweights import AveragedWeights
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
-from pipeline.io.modelfile import load_weights, read_checkpoint
+from pipeline.command_line.options import parse_training, training_parser
+from pipeline.files.modelfile import load_weights, read_checkpoint
 from pipeline.nn.conv import ResNet
-from pipeline.options import parse_training, training_parser
-from pipeline.recipe import Recipe
-from pipeline.run import Run
-from pipeline.schedule import constant
+from pipeline.training import loop
+from pipeline.training.recipe import Recipe
+from pipeline.training.run import Run
+from pipeline.training.schedule import constant
 
 SCRIPT = "train_it.py"
 RECIPE = Recipe(2, 8, 0.1, reg=0, module_reg=0, momentum=0.9, nesterov=True, ema=0.5)
@@ -31,7 +31,7 @@ def classifier():
     def classifier(recipe=RECIPE):
         keras.utils.set_random_seed(1)
         network = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
-        model, _ = training.classifier_by(recipe, network, 0.1, 2, steps_per_epoch=3, power=1.0)
+        model, _ = loop.classifier_by(recipe, network, 0.1, 2, steps_per_epoch=3, power=1.0)
         return model
 
     return classifier
@@ -49,7 +49,7 @@ def train(classifier, tiny_images, tmp_path):
         run = Run(SCRIPT, args, checkpoint)
         batches = TrainingBatches(*tiny_images, 8, start_epoch=run.start_epoch)
         model = classifier()
-        training.train(model, batches, EvaluationBatches(*tiny_images, 8), run, constant, False)
+        loop.train(model, batches, EvaluationBatches(*tiny_images, 8), run, constant, False)
         return model, run.checkpoints / f"epoch_{epochs}.hdf5"
 
     return train

@@ -8,7 +8,8 @@ from pipeline import backend
 
 START = """
 import sys
-from pipeline import backend, script
+from pipeline import backend
+from pipeline.command_line import script
 for package in sys.argv[1:]:
     sys.modules[package] = None  # as if it were not installed
 script.run(backend.start)

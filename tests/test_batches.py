@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 

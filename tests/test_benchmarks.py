@@ -12,8 +12,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import data_path
 from benchmarks.__main__ import CONTENDERS, IN_HALF, NETWORKS
 from benchmarks.table import Row, markdown
-from pipeline import processor
-from pipeline.backend import uses_onednn
+from pipeline.backend import processor, uses_onednn
 from pipeline.nn.conv import ResNet
 
 ALL_CONTENDERS = CONTENDERS | IN_HALF

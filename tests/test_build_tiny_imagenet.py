@@ -16,7 +16,7 @@ from processes import ROOT, finish, run, start
 
 import build_tiny_imagenet
 from config import tiny_imagenet_config as config
-from pipeline import script
+from pipeline.command_line import script
 from pipeline.io import imagefiles
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 

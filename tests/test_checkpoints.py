@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.io.checkpoints import checkpoint_path, checkpoints, newest_checkpoint
+from pipeline.files.checkpoints import checkpoint_path, checkpoints, newest_checkpoint
 
 
 @pytest.fixture

@@ -442,7 +442,10 @@ def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
 
 
 def test_a_failing_download_ends_in_one_paragraph_with_the_ways_out(run_python, tmp_path):
-    read = "from pipeline import script; from pipeline.io.cifar10 import read_cifar10 as read"
+    read = (
+        "from pipeline.command_line import script; "
+        "from pipeline.io.cifar10 import read_cifar10 as read"
+    )
     nowhere = {"https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
     nowhere["KERAS_BACKEND"] = "numpy"  # the one that is imported fastest
     result = run_python("-c", f"{read}; script.run(read)", **nowhere)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.classifier import SHARE_OF_START, Classifier
+from pipeline.training.classifier import SHARE_OF_START, Classifier
 
 layers = keras.layers
 MOMENTUM = 0.5  # of batch normalization; its start is forgotten after seven steps

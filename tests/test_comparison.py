@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.utils.comparison import ComparedRun, plot, table
+from pipeline.figures.comparison import ComparedRun, plot, table
 
 HISTORY = {
     "loss": [2.0, 1.5],

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.io.checkpoints import checkpoint_path, newest_checkpoint
+from pipeline.files.checkpoints import checkpoint_path, newest_checkpoint
+from pipeline.files.modelfile import load_weights
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.io.modelfile import load_weights
 
 CASES = 2000  # of each kind of file
 SIZE = 8

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from forkedscript import ROOT, finish, start, write_pictures
 
-from pipeline.io.checkpoints import checkpoints
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.checkpoints import checkpoints
+from pipeline.files.modelfile import read_checkpoint
 
 SCRIPT = "resnet_cifar10_decay.py"
 NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]

@@ -5,7 +5,7 @@ import pytest
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.errors import Diverged
-from pipeline.io.checkpoints import newest_checkpoint
+from pipeline.files.checkpoints import newest_checkpoint
 
 
 def fit(poisoned=None, poison=np.nan, validation=0.0, activation=None, before=(), callbacks=()):

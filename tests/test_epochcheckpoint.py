@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pipeline.batches import TrainingBatches
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
-from pipeline.classifier import Classifier
-from pipeline.io.batches import TrainingBatches
-from pipeline.io.checkpoints import checkpoints, newest_checkpoint
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.checkpoints import checkpoints, newest_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+from pipeline.training.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@ import errno
 
 import pytest
 
-from pipeline import script
+from pipeline.command_line import script
+from pipeline.command_line.options import Parser, parse_training, training_parser
 from pipeline.errors import UserError, one_line
-from pipeline.io.checkpoints import newest_checkpoint
-from pipeline.options import Parser, parse_training, training_parser
-from pipeline.run import Run
+from pipeline.files.checkpoints import newest_checkpoint
+from pipeline.training.run import Run
 
 CLEARING = "\x1b[2Ja\x07.hdf5"  # clears the screen and rings
 SHOWN = r"\x1b[2Ja\x07.hdf5"

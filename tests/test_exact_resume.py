@@ -9,12 +9,12 @@ import shutil
 import keras
 import pytest
 
-from pipeline import training
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
-from pipeline.options import parse_training, training_parser
+from pipeline.batches import EvaluationBatches, TrainingBatches
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.preprocessing.affineaugmenter import AffineAugmenter
-from pipeline.run import Run
-from pipeline.schedule import constant
+from pipeline.training import loop
+from pipeline.training.run import Run
+from pipeline.training.schedule import constant
 
 SCRIPT = "train.py"
 DEFAULTS = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
@@ -48,7 +48,7 @@ def train(precision, tiny_network, tiny_images, tmp_path):
         settings = {"start_epoch": run.start_epoch, "workers": workers}
         train_batches = TrainingBatches(*tiny_images, 8, augmenters, **settings)
         test_batches = EvaluationBatches(*tiny_images, 8, workers=workers)
-        training.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
+        loop.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
         return (run.checkpoints / f"epoch_{epochs}.hdf5").read_bytes()
 
     return train

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.explanation import class_maps, draw
+from pipeline.figures.explanation import class_maps, draw
 from pipeline.nn.conv import ResNet
 
 SIZE = 32  # four places of the pool after one stage of stride 2

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.io.fileset import published_together
+from pipeline.files.fileset import published_together
 
 NAMES = ("train", "val", "mean")
 

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.batches import TrainingBatches
 from pipeline.errors import UserError
-from pipeline.io.batches import TrainingBatches
+from pipeline.files.seal import SEAL_BYTES, seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.io.seal import SEAL_BYTES, seal
 from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 

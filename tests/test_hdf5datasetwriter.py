@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.files.seal import SEAL_BYTES
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.io.seal import SEAL_BYTES
 
 NAMES = (("n1", "cat, Kätzchen"), ("n2", "dog"))
 COUNT = 25

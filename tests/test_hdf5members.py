@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.io.hdf5members import own_member
+from pipeline.files.hdf5members import own_member
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ import numpy as np
 import pytest
 from forkedscript import finish, start, write_pictures
 
-from pipeline import history as histories
-from pipeline.io.checkpoints import checkpoints
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.checkpoints import checkpoints
+from pipeline.files.modelfile import read_checkpoint
+from pipeline.training import history as histories
 
 SCRIPT = "resnet_cifar10_decay.py"
 NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.io.lock import lock
+from pipeline.files.lock import lock
 
 
 def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
@@ -18,7 +18,7 @@ def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.io.lock import lock
+from pipeline.files.lock import lock
 held = lock(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()

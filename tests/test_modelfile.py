@@ -9,9 +9,8 @@ import pytest
 from keras import ops
 from resealed import reseal
 
-from pipeline.classifier import Classifier
 from pipeline.errors import UserError
-from pipeline.io.modelfile import (
+from pipeline.files.modelfile import (
     FILE_BYTES_LIMIT,
     load_model,
     load_weights,
@@ -19,8 +18,9 @@ from pipeline.io.modelfile import (
     save_checkpoint,
     save_model,
 )
-from pipeline.io.seal import SEAL, SEAL_BYTES
+from pipeline.files.seal import SEAL, SEAL_BYTES
 from pipeline.nn.spec import NetworkSpec
+from pipeline.training.classifier import Classifier
 
 STATE = {
     "epoch": 3,

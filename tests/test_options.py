@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import options
+from pipeline.command_line import options
+from pipeline.command_line.options import add_checkpoint_options, parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.io.lock import lock
-from pipeline.options import add_checkpoint_options, parse_training, training_parser
-from pipeline.recipe import Recipe
+from pipeline.files.lock import lock
+from pipeline.training.recipe import Recipe
 
 PROJECT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in PROJECT.glob("*.py"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from pipeline.io.modelfile import save_model
+from pipeline.files.modelfile import save_model
 from pipeline.nn.spec import NetworkSpec
 from pipeline.preprocessing.centrecrop import CentreCrop
 

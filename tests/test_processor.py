@@ -2,7 +2,7 @@ import platform
 
 import pytest
 
-from pipeline import processor
+from pipeline.backend import processor
 
 CORE = """processor\t: {number}
 model name\t: Example Processor 9 @ 2.00GHz

@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from config import cifar10_config, tiny_imagenet_config
-from pipeline.recipe import Recipe
+from pipeline.training.recipe import Recipe
 
 CONFIGS = [cifar10_config, tiny_imagenet_config]
 PLAIN = Recipe(1, 8, 0.1, reg=0, module_reg=0, momentum=0)

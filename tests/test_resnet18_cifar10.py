@@ -12,9 +12,9 @@ import pytest
 from processes import run
 
 import resnet18_cifar10
-from pipeline import options
+from pipeline.command_line import options
 from pipeline.errors import UserError
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 
 SCRIPT = "resnet18_cifar10.py"
 RECIPE = ("--batch-size", 32, "--augment", "--schedule", "linear", "--every", 1)

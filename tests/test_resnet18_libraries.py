@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.classifier import Classifier
-from pipeline.io.modelfile import read_checkpoint, save_checkpoint
+from pipeline.files.modelfile import read_checkpoint, save_checkpoint
 from pipeline.nn.conv import ResNet18
 from pipeline.nn.conv.resnet18_libraries import (
     TorchModule,
     keras_hub_resnet18,
     torchvision_resnet18,
 )
+from pipeline.training.classifier import Classifier
 
 on_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="it needs Keras's torch backend"

@@ -9,13 +9,12 @@ from functools import partial
 import keras
 import pytest
 
-from pipeline import processor
-from pipeline.backend import uses_onednn
+from pipeline.backend import processor, uses_onednn
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.io.modelfile import read_checkpoint
-from pipeline.options import parse_training, training_parser
-from pipeline.recipe import Recipe
-from pipeline.run import Run
+from pipeline.files.modelfile import read_checkpoint
+from pipeline.training.recipe import Recipe
+from pipeline.training.run import Run
 
 DEFAULTS = {
     "epochs": 10,

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.schedule import (
+from pipeline.training.schedule import (
     constant,
     last_learning_rate,
     polynomial_decay,

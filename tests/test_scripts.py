@@ -15,7 +15,7 @@ import keras
 import pytest
 from processes import finish, interrupt, refused, run, start, stop
 
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 
 TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
 EPOCHS = 5

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
 
 DATA = bytes(range(256)) * 12_000  # 3 MB, more than is read at a time
 

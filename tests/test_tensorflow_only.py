@@ -10,8 +10,8 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 from tensorflow.python.eager.context import context
 
+from pipeline.backend.tensorflow_only import HALF_PRECISION_CHANNELS, use_fused_kernels
 from pipeline.nn.conv import ResNet
-from pipeline.tensorflow_only import HALF_PRECISION_CHANNELS, use_fused_kernels
 
 # The largest relative error of a rounded number.
 ROUNDING = {"mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from processes import interrupt, refused, run, start
 
-from pipeline.io.modelfile import read_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 
 NETWORK = ["--stages", "1", "--filters", "4", "8", "--batch-size", "256"]
 

@@ -4,15 +4,15 @@ import os
 import numpy as np
 import pytest
 
-from pipeline import training
+from pipeline.batches import EvaluationBatches, TrainingBatches
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
-from pipeline.io.checkpoints import newest_checkpoint
+from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.options import parse_training, training_parser
-from pipeline.run import Run
-from pipeline.schedule import constant
+from pipeline.training import loop
+from pipeline.training.run import Run
+from pipeline.training.schedule import constant
 
 SCRIPT = "train.py"
 DEFAULTS = {"epochs": 1, "batch_size": 8, "learning_rate": 0.1}
@@ -36,7 +36,7 @@ def train(tiny_network, tiny_images, tmp_path):
                 spoil(model)
             return learning_rate
 
-        training.train(model, train_batches, test_batches, run, schedule, watched=True)
+        loop.train(model, train_batches, test_batches, run, schedule, watched=True)
 
     return train
 
@@ -83,13 +83,13 @@ def hdf5(tmp_path, tiny_images):
 def test_training_ends_with_what_is_wrong_with_the_images(run, hdf5, tiny_network):
     train_batches, test_batches = hdf5.training_batches(8), hdf5.evaluation_batches(8)
     with pytest.raises(UserError, match=r"train\.hdf5 has become shorter since it was opened"):
-        training.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
+        loop.train(tiny_network(), train_batches, test_batches, run, constant, watched=True)
 
 
 @pytest.mark.jax
 def test_the_report_ends_with_what_is_wrong_with_the_images(run, hdf5, tiny_network):
     with pytest.raises(UserError, match=r"train\.hdf5 has become shorter since it was opened"):
-        training.report(tiny_network(), hdf5.evaluation_batches(8), ("a", "b", "c", "d"), run)
+        loop.report(tiny_network(), hdf5.evaluation_batches(8), ("a", "b", "c", "d"), run)
     assert not run.report_path.exists()
 
 
@@ -97,5 +97,5 @@ def test_an_error_of_another_kind_stays_what_it_is(run, tiny_images, tiny_networ
     wide = np.zeros((24, 16, 16, 3), dtype=np.uint8)
     batches = TrainingBatches(wide, tiny_images[1], 8)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - it is the backend's own
-        training.train(tiny_network(), batches, batches, run, constant, watched=True)
+        loop.train(tiny_network(), batches, batches, run, constant, watched=True)
     assert not isinstance(caught.value, UserError)

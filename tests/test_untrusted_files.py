@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from resealed import reseal
 
-from pipeline import history as histories
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
+from pipeline.files.modelfile import load_weights, read_checkpoint, save_model
+from pipeline.files.seal import seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-from pipeline.io.modelfile import load_weights, read_checkpoint, save_model
-from pipeline.io.seal import seal
-from pipeline.options import parse_training, training_parser
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+from pipeline.training import history as histories
 
 SCRIPT = "train.py"
 

@@ -10,8 +10,8 @@ from matplotlib.patches import FancyBboxPatch
 
 import visualize_architecture
 from pipeline.errors import UserError
+from pipeline.figures.architecture import LAYER_HEIGHT, LAYER_WIDTH, TIMES, draw_architecture
 from pipeline.nn.conv import ResNet
-from pipeline.utils.architecture import LAYER_HEIGHT, LAYER_WIDTH, TIMES, draw_architecture
 
 NETWORKS = {
     "resnet_56": (32, 10, (9, 9, 9), (64, 64, 128, 256), "cifar10"),

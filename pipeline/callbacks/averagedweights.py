@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from pipeline.schedule import unscaled
+from pipeline.training.schedule import unscaled
 
 
 class AveragedWeights(keras.callbacks.Callback):

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import keras
 
-from pipeline import history as histories
 from pipeline.errors import UserError
-from pipeline.history import History
-from pipeline.io.atomic import replace_durably, write_atomically
-from pipeline.io.checkpoints import best_path, checkpoint_path, checkpoints
-from pipeline.io.modelfile import read_checkpoint, save_checkpoint
-from pipeline.schedule import last_learning_rate
+from pipeline.files.atomic import replace_durably, write_atomically
+from pipeline.files.checkpoints import best_path, checkpoint_path, checkpoints
+from pipeline.files.modelfile import read_checkpoint, save_checkpoint
+from pipeline.training import history as histories
+from pipeline.training.history import History
+from pipeline.training.schedule import last_learning_rate
 
 
 class EpochCheckpoint(keras.callbacks.Callback):

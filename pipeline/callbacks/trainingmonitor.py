@@ -9,10 +9,10 @@ import keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline import history as histories
-from pipeline.history import History
-from pipeline.io.atomic import write_atomically
-from pipeline.schedule import last_learning_rate
+from pipeline.files.atomic import write_atomically
+from pipeline.training import history as histories
+from pipeline.training.history import History
+from pipeline.training.schedule import last_learning_rate
 
 # Up to this many changes of the learning rate are marked; a schedule that changes it every epoch
 # would only draw a fence.

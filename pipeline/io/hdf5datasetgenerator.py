@@ -8,12 +8,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
-from pipeline.io.batches import EvaluationBatches, TrainingBatches
+from pipeline.files.hdf5members import own_member
+from pipeline.files.seal import is_sealed
 from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
 from pipeline.io.hdf5images import HDF5Images
-from pipeline.io.hdf5members import own_member
-from pipeline.io.seal import is_sealed
 
 
 class HDF5DatasetGenerator:

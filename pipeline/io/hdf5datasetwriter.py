@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.io.atomic import replace_durably
-from pipeline.io.seal import seal
+from pipeline.files.atomic import replace_durably
+from pipeline.files.seal import seal
 
 # Names in the file.
 IMAGES = "images"

@@ -12,7 +12,7 @@ from pipeline.preprocessing.randomerasing import RandomErasing
 from pipeline.preprocessing.randomflip import RandomFlip
 from pipeline.preprocessing.randomresizedcrop import RandomResizedCrop
 from pipeline.preprocessing.trivialaugment import TrivialAugment
-from pipeline.recipe import Recipe
+from pipeline.training.recipe import Recipe
 
 
 def augmentation(

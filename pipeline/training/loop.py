@@ -6,22 +6,23 @@ import keras
 import numpy as np
 from sklearn.metrics import classification_report
 
-from pipeline import backend, options
+from pipeline import backend
+from pipeline.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
-from pipeline.classifier import Classifier
+from pipeline.command_line import options
 from pipeline.errors import Diverged, Interrupted, UserError
-from pipeline.io.atomic import discard_unfinished, write_atomically
-from pipeline.io.batches import EvaluationBatches, TrainingBatches, reading
-from pipeline.io.checkpoints import checkpoint_path
+from pipeline.files.atomic import discard_unfinished, write_atomically
+from pipeline.files.checkpoints import checkpoint_path
 from pipeline.nn.spec import NetworkSpec
-from pipeline.recipe import Recipe
-from pipeline.run import Run
-from pipeline.schedule import Schedule, polynomial_decay, warmup_cosine
+from pipeline.training.classifier import Classifier
+from pipeline.training.recipe import Recipe
+from pipeline.training.run import Run
+from pipeline.training.schedule import Schedule, polynomial_decay, warmup_cosine
 
 
 def classifier_by(

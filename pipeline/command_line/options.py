@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from pipeline.io.modelfile import Checkpoint
-    from pipeline.recipe import Recipe
+    from pipeline.files.modelfile import Checkpoint
+    from pipeline.training.recipe import Recipe
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -236,7 +236,7 @@ def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
     if start_epoch is not None and not named:
         parser.error("--start_epoch goes with --model")
     if named:
-        from pipeline.io.modelfile import read_checkpoint
+        from pipeline.files.modelfile import read_checkpoint
 
         checkpoint = read_checkpoint(named)
         if start_epoch is not None and start_epoch != checkpoint.epoch:
@@ -246,8 +246,8 @@ def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
             )
         return checkpoint
     if args.resume:
-        from pipeline.io.checkpoints import newest_checkpoint
-        from pipeline.io.lock import lock
+        from pipeline.files.checkpoints import newest_checkpoint
+        from pipeline.files.lock import lock
 
         folder = Path(args.checkpoints).resolve()
         if folder.is_dir():  # none is made yet, as the start may be refused

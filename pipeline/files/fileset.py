@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.io.atomic import replace_durably
-from pipeline.io.lock import lock
+from pipeline.files.atomic import replace_durably
+from pipeline.files.lock import lock
 
 STAGING = ".unfinished"
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import UserError, one_line
-from pipeline.io.modelfile import Checkpoint, read_checkpoint
+from pipeline.files.modelfile import Checkpoint, read_checkpoint
 
 _NAME = re.compile(r"epoch_(\d+)\.hdf5")
 

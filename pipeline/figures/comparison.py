@@ -10,9 +10,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline import history as histories
 from pipeline.errors import UserError
-from pipeline.history import History
+from pipeline.training import history as histories
+from pipeline.training.history import History
 
 MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 

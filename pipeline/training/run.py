@@ -12,15 +12,15 @@ from pathlib import Path
 
 import keras
 
-from pipeline import history as histories
-from pipeline import options, processor
-from pipeline.backend import gpu_names, uses_onednn
+from pipeline.backend import gpu_names, processor, uses_onednn
+from pipeline.command_line import options
 from pipeline.errors import UserError, one_line
-from pipeline.io.atomic import write_atomically
-from pipeline.io.checkpoints import best_path, checkpoints
-from pipeline.io.lock import lock
-from pipeline.io.modelfile import Checkpoint
-from pipeline.recipe import Recipe
+from pipeline.files.atomic import write_atomically
+from pipeline.files.checkpoints import best_path, checkpoints
+from pipeline.files.lock import lock
+from pipeline.files.modelfile import Checkpoint
+from pipeline.training import history as histories
+from pipeline.training.recipe import Recipe
 
 PACKAGES = (
     "keras",

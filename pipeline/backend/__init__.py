@@ -42,7 +42,7 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             import keras
 
             if keras.backend.backend() == "tensorflow":
-                from pipeline import tensorflow_only
+                from pipeline.backend import tensorflow_only
 
                 tensorflow_only.grow_gpu_memory()
             names = gpu_names()
@@ -69,7 +69,7 @@ def gpu_names() -> list[str]:
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        from pipeline import tensorflow_only
+        from pipeline.backend import tensorflow_only
 
         return tensorflow_only.gpu_names()
     if backend == "jax":
@@ -88,7 +88,7 @@ def uses_onednn() -> bool | None:
     import keras
 
     if keras.backend.backend() == "tensorflow":
-        from pipeline import tensorflow_only
+        from pipeline.backend import tensorflow_only
 
         return tensorflow_only.uses_onednn()
     return None
@@ -99,7 +99,7 @@ def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | Non
     import keras
 
     if keras.backend.backend() == "tensorflow":
-        from pipeline import tensorflow_only
+        from pipeline.backend import tensorflow_only
 
         tensorflow_only.use_fused_kernels(network, optimizer)
 

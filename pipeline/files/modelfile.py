@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from pipeline import history as histories
 from pipeline.errors import NetworkError, UserError
-from pipeline.io.atomic import write_atomically
-from pipeline.io.hdf5members import own_member
-from pipeline.io.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.files.atomic import write_atomically
+from pipeline.files.hdf5members import own_member
+from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
 from pipeline.nn.spec import NetworkSpec
+from pipeline.training import history as histories
 
 if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it needs Keras
     import keras
 
-    from pipeline.classifier import Classifier
+    from pipeline.training.classifier import Classifier
 
 FILE_BYTES_LIMIT = 2**31
 
