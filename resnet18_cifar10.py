@@ -1,12 +1,12 @@
-"""Train ResNet-18 on CIFAR-10: the one written here, or a library's to hold it against.
+"""Train ResNet-18 on CIFAR-10: the one written here, or a library's to compare it with.
 
   python resnet18_cifar10.py --model scratch
   python resnet18_cifar10.py --model keras_hub
   python resnet18_cifar10.py --compare
 
 SGD without momentum, no augmentation, pixels in 0..1. After 20 epochs the original had reached 98%
-on the training images and 73.24% on the test images; --augment and --schedule linear are the cure
-that it named.
+on the training images and 73.24% on the test images; --recipe augmented has the augmentation and
+the falling learning rate that it named as the cure.
 """
 
 import importlib.util
@@ -15,75 +15,29 @@ from pathlib import Path
 
 from config import resnet18_config as config
 from pipeline.command_line import script
-from pipeline.command_line.options import parse_training, training_parser
+from pipeline.command_line.options import training_parser
+from pipeline.command_line.training import parse_and_train
 from pipeline.errors import UserError
 
 
 def main() -> None:
     # options
-    parser = training_parser(
-        __doc__, config.DATASETS, config.TRAINING, config.OUTPUT, config.CHECKPOINTS
-    )
+    first = next(iter(config.EXPERIMENTS))
+    parser = training_parser(__doc__, config.EXPERIMENTS[first])
     add = parser.add_argument
-    add("-m", "--model", choices=config.MODELS, help="whose ResNet-18 (default: %(default)s)")
-    add("--schedule", choices=config.SCHEDULES, help="learning rate (default: %(default)s)")
-    add("--augment", action="store_true", help="shift the images at random, and flip them")
+    models = tuple(config.EXPERIMENTS)
+    add("-m", "--model", dest="network", choices=models, default=first, help="default: %(default)s")
     add("--compare", action="store_true", help="compare the runs in OUTPUT instead of training")
-    args, checkpoint = parse_training(parser)
-    names = {model: f"{Path(parser.prog).stem}_{model}" for model in config.MODELS}
+    args = parser.parse_args()
+
     if args.compare:
+        names = {model: experiment.name for model, experiment in config.EXPERIMENTS.items()}
         compare(Path(args.output), names)
         return
-    require_packages(args.model)
-    if args.model == "torchvision":
+    require_packages(args.network)
+    if args.network == "torchvision":
         choose_torch()
-
-    # Only now, so that --help and wrong options are answered at once.
-    from pipeline import backend
-
-    backend.start(args.precision, args.seed)
-    import keras
-
-    from pipeline.batches import EvaluationBatches, TrainingBatches
-    from pipeline.io.datasets import read_dataset
-    from pipeline.nn.spec import NetworkSpec
-    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
-    from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
-    from pipeline.training import loop
-    from pipeline.training.classifier import Classifier
-    from pipeline.training.run import Run
-    from pipeline.training.schedule import constant, polynomial_decay
-
-    run = Run(parser.prog, args, checkpoint, name=names[args.model])
-
-    # data
-    data = read_dataset(args.dataset, args.data)
-    scale = ScalePreprocessor()
-    augmenters = [AffineAugmenter(**config.AUGMENTATION[args.dataset])] if args.augment else []
-    train_batches = TrainingBatches(
-        data.train_images,
-        data.train_labels,
-        args.batch_size,
-        [scale, *augmenters],
-        seed=args.seed,
-        start_epoch=run.start_epoch,
-        workers=args.workers,
-    )
-    test_batches = EvaluationBatches(
-        data.test_images, data.test_labels, args.batch_size, [scale], args.workers
-    )
-
-    # model
-    spec = NetworkSpec(config.FAMILIES[args.model], data.train_images.shape[1:], data.label_names)
-    classifier = Classifier(spec.build(), keras.optimizers.SGD(args.learning_rate), spec=spec)
-
-    # train
-    linear = polynomial_decay(args.learning_rate, args.epochs)
-    schedule = {"constant": constant, "linear": linear}[args.schedule]
-    loop.train(classifier, train_batches, test_batches, run, schedule, watched=False)
-
-    # report
-    loop.report(classifier, test_batches, data.label_names, run)
+    parse_and_train(parser, config.EXPERIMENTS[args.network])
 
 
 def require_packages(model: str) -> None:

@@ -6,27 +6,16 @@ python visualize_architecture.py --network resnet_tiny_imagenet --output output/
 
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 from config import cifar10_config, tiny_imagenet_config
 from pipeline.command_line import script
-from pipeline.command_line.options import Parser, add_network_options, check_network
+from pipeline.command_line.options import Parser, add_network_options, chosen_network
 
-
-class Network(NamedTuple):
-    """What `ResNet.build` is given, beside stages and filters."""
-
-    defaults: dict
-    dataset: str
-    size: int
-    classes: int
-
-
+# Architecture, side of the images in pixels, and number of classes.
 NETWORKS = {
-    "resnet_cifar10": Network(cifar10_config.NETWORK, "cifar10", size=32, classes=10),
-    "resnet_tiny_imagenet": Network(
+    "resnet_cifar10": (cifar10_config.NETWORK, 32, 10),
+    "resnet_tiny_imagenet": (
         tiny_imagenet_config.NETWORK,
-        "tiny_imagenet",
         tiny_imagenet_config.IMAGE_SIZE,
         tiny_imagenet_config.NUM_CLASSES,
     ),
@@ -41,12 +30,10 @@ def main() -> None:
     add("--network", choices=NETWORKS, default=next(iter(NETWORKS)), help="default: %(default)s")
     add("-o", "--output", default=OUTPUT, metavar="FILE", help="PNG (default: %(default)s)")
     add("--summary", action="store_true", help="print Keras's table of all layers as well")
-    add_network_options(parser, {"stages": None, "filters": None})
+    add_network_options(parser)
     args = parser.parse_args()
-    network = NETWORKS[args.network]
-    for name, default in network.defaults.items():
-        setattr(args, name, getattr(args, name) or default)
-    check_network(parser, args)
+    architecture, size, classes = NETWORKS[args.network]
+    architecture = chosen_network(parser, architecture, args)
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
@@ -54,18 +41,10 @@ def main() -> None:
     backend.start()
     from pipeline.figures.architecture import draw_architecture
     from pipeline.files.atomic import write_atomically
-    from pipeline.nn.conv import ResNet
 
     # model
-    model = ResNet.build(
-        network.size,
-        network.size,
-        3,
-        network.classes,
-        args.stages,
-        args.filters,
-        dataset=network.dataset,
-    )
+    names = tuple(map(str, range(classes)))
+    model = architecture.spec((size, size, 3), names, mean=None).build()
     if args.summary:
         model.summary()
 

@@ -34,7 +34,8 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,15 +46,14 @@ from config import cifar10_config, tiny_imagenet_config
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
+from pipeline.nn.spec import Architecture
 
 
 class Network(NamedTuple):
     """What is trained, and the ratio to stock Keras that the training step is to reach."""
 
     name: str
-    stages: Sequence[int]
-    filters: Sequence[int]
-    stem: str
+    architecture: Architecture
     size: int
     classes: int
     batch_size: int
@@ -62,9 +62,9 @@ class Network(NamedTuple):
     def arguments(self) -> list[str]:
         """Returns the contender's options."""
         options = {
-            "--stages": self.stages,
-            "--filters": self.filters,
-            "--stem": [self.stem],
+            "--stages": self.architecture.stages,
+            "--filters": self.architecture.filters,
+            "--stem": [self.architecture.stem],
             "--size": [self.size],
             "--classes": [self.classes],
             "--batch-size": [self.batch_size],
@@ -74,9 +74,7 @@ class Network(NamedTuple):
 
 RESNET_56 = Network(
     "ResNet-56",
-    cifar10_config.STAGES,
-    cifar10_config.FILTERS,
-    "cifar10",
+    cifar10_config.NETWORK,
     32,
     10,
     cifar10_config.FAITHFUL.batch_size,
@@ -84,12 +82,14 @@ RESNET_56 = Network(
 )
 NETWORKS = (
     RESNET_56,
-    RESNET_56._replace(name="16-16-32-64", filters=(16, 16, 32, 64), goal=2.1),
+    RESNET_56._replace(
+        name="16-16-32-64",
+        architecture=replace(cifar10_config.NETWORK, filters=(16, 16, 32, 64)),
+        goal=2.1,
+    ),
     Network(
         "Tiny ImageNet",
-        tiny_imagenet_config.STAGES,
-        tiny_imagenet_config.FILTERS,
-        "tiny_imagenet",
+        tiny_imagenet_config.NETWORK,
         tiny_imagenet_config.IMAGE_SIZE,
         tiny_imagenet_config.NUM_CLASSES,
         tiny_imagenet_config.FAITHFUL.batch_size,
@@ -192,7 +192,11 @@ def main() -> None:
 
 def _onednn() -> str:
     """Tells which of the contenders on TensorFlow compute with oneDNN."""
-    tiny = RESNET_56._replace(stages=(1,), filters=(4, 8), size=8, batch_size=2)
+    tiny = RESNET_56._replace(
+        architecture=replace(RESNET_56.architecture, stages=(1,), filters=(4, 8)),
+        size=8,
+        batch_size=2,
+    )
     told = []
     for name in (OWN, STOCK):
         with Contender(name, tiny) as contender:

@@ -13,6 +13,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from pipeline.command_line.options import (
     PRECISIONS,
     Parser,
     add_network_options,
-    check_network,
+    chosen_network,
     positive_int,
 )
+from pipeline.nn.spec import Architecture
 
 OURS, KERAS, PYTORCH, PYTORCH_COMPILE = "ours", "keras", "pytorch", "pytorch-compile"
 PREDICT_BATCH_SIZE = 256
@@ -37,7 +39,7 @@ def main() -> None:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("contender", choices=(OURS, KERAS, PYTORCH, PYTORCH_COMPILE))
-    add_network_options(parser, {"stages": config.STAGES, "filters": config.FILTERS})
+    add_network_options(parser)
     add("--stem", default="cifar10", metavar="DATASET", help="default: %(default)s")
     add("--size", type=positive_int, default=32, metavar="PIXELS", help="default: %(default)s")
     add("--classes", type=positive_int, default=10, metavar="N", help="default: %(default)s")
@@ -45,14 +47,15 @@ def main() -> None:
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
     add("--data", metavar="PATH", help="CIFAR-10 for the work `epoch`, which ours alone has")
     args = parser.parse_args()
-    check_network(parser, args)
+    stem = replace(config.NETWORK, stem=args.stem)
+    architecture = chosen_network(parser, stem, args)
 
     rng = np.random.default_rng(0)
     count = max(args.batch_size, PREDICT_BATCH_SIZE)
     images = rng.normal(0, 60, (count, args.size, args.size, 3)).astype(np.float32)
     labels = rng.integers(0, args.classes, args.batch_size).astype(np.int32)
     contend = _keras if args.contender in (OURS, KERAS) else _pytorch
-    works = contend(args, images, labels)
+    works = contend(args, architecture, images, labels)
     works["train"](1)
     onednn = uses_onednn() if contend is _keras else None
     print(json.dumps({"onednn": onednn}), flush=True)
@@ -65,7 +68,9 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
 
 
-def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
+def _keras(
+    args: Namespace, architecture: Architecture, images: np.ndarray, labels: np.ndarray
+) -> Works:
     if args.contender == KERAS:
         import keras  # before our start turns on oneDNN, which a user of Keras does not get
     from pipeline import backend
@@ -76,12 +81,9 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         sys.stdout = stdout
     import keras
 
-    from pipeline.batches import TrainingBatches
-    from pipeline.io.datasets import read_dataset
-    from pipeline.nn.conv import ResNet
-    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+    from pipeline.io.cifar10 import read_cifar10
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.training.classifier import Classifier
+    from pipeline.training.assembly import make_batches, make_classifier
 
     class Resident(keras.utils.PyDataset):
         """The same batch again and again."""
@@ -97,23 +99,16 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
             return self.batch
 
-    network = ResNet.build(
-        args.size,
-        args.size,
-        3,
-        args.classes,
-        args.stages,
-        args.filters,
-        config.REG,
-        dataset=args.stem,
-        module_reg=config.MODULE_REG,
-    )
-    optimizer = keras.optimizers.SGD(0.1, momentum=config.MOMENTUM)
+    names = tuple(map(str, range(args.classes)))
+    spec = architecture.spec((args.size, args.size, 3), names, mean=None)
+    recipe = replace(config.FAITHFUL, batch_size=args.batch_size)
+    classifier, _ = make_classifier(recipe, spec, steps_per_epoch=1)
+    network, model = classifier.network, classifier
     if args.contender == OURS:
-        model = Classifier(network, optimizer)
-        backend.accelerate(network, optimizer)
+        backend.accelerate(network, classifier.optimizer)
     else:
         model = network
+        optimizer = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     def train(steps: int) -> None:
@@ -125,24 +120,18 @@ def _keras(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
 
     works = {"train": train, "predict": predict}
     if args.data:
-        data = read_dataset("cifar10", args.data)
-        batches = TrainingBatches(
-            data.train_images,
-            data.train_labels,
-            args.batch_size,
-            [
-                MeanPreprocessor.of_images(data.train_images),
-                AffineAugmenter(**config.AUGMENTATION["cifar10"]),
-            ],
-            workers=2,
-        )
+        data = read_cifar10(args.data)
+        preprocess = MeanPreprocessor(data.mean).preprocess
+        batches, _ = make_batches(recipe, data, preprocess, workers=2)
         works["epoch"] = lambda steps: model.fit(
             batches, steps_per_epoch=steps, shuffle=False, verbose=0
         )
     return works
 
 
-def _pytorch(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
+def _pytorch(
+    args: Namespace, architecture: Architecture, images: np.ndarray, labels: np.ndarray
+) -> Works:
     import torch
 
     from benchmarks.pytorch_resnet import PyTorchResNet
@@ -152,7 +141,7 @@ def _pytorch(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
         return tensor.contiguous(memory_format=torch.channels_last)
 
     torch.manual_seed(0)
-    model = PyTorchResNet(args.classes, args.stages, args.filters, args.stem)
+    model = PyTorchResNet(args.classes, architecture.stages, architecture.filters, args.stem)
     model = model.to(memory_format=torch.channels_last)
     # Keras's L2(r) adds r * sum(w ** 2) to the loss: a weight decay of 2r.
     kernels = {name: p for name, p in model.named_parameters() if p.ndim > 1}
@@ -161,12 +150,12 @@ def _pytorch(args: Namespace, images: np.ndarray, labels: np.ndarray) -> Works:
     others = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.SGD(
         [
-            {"params": outer, "weight_decay": 2 * config.REG},
-            {"params": inner, "weight_decay": 2 * config.MODULE_REG},
+            {"params": outer, "weight_decay": 2 * config.FAITHFUL.reg},
+            {"params": inner, "weight_decay": 2 * config.FAITHFUL.module_reg},
             {"params": others},
         ],
         lr=0.1,
-        momentum=config.MOMENTUM,
+        momentum=config.FAITHFUL.momentum,
     )
     network = torch.compile(model) if args.contender == PYTORCH_COMPILE else model
     half = torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "mixed_bfloat16")

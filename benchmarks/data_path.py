@@ -8,14 +8,18 @@ its file is on disk; our batches are made by two threads. Absolute figures depen
 on what else it does: compare the ratios.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.table import Row, machine, markdown
 from config import cifar10_config
@@ -23,6 +27,11 @@ from config import tiny_imagenet_config as config
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
+from pipeline.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.batches import EvaluationBatches, TrainingBatches
+    from pipeline.io.dataset import Dataset
 
 DEFAULT_FOLDERS = (Path("../datasets"), Path("../shared/data"))
 BATCH_SIZE = 64
@@ -78,11 +87,10 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
     import numpy as np
 
     from benchmarks import original
-    from pipeline.batches import TrainingBatches
-    from pipeline.io.datasets import read_dataset
+    from pipeline.io.cifar10 import read_cifar10
+    from pipeline.io.dataset import Dataset
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
     from pipeline.io.tiny_imagenet import Split, list_train, read_label_names, write_split
-    from pipeline.preprocessing.affineaugmenter import AffineAugmenter
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
     cv2.setNumThreads(1)
@@ -122,11 +130,10 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
 
         # Tiny ImageNet: HDF5 to batches
         colour = colours[-1]
-        mean = MeanPreprocessor(colour[::-1])
-        data = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
-        augmenter = AffineAugmenter(**config.AUGMENTATION)
-        training = data.training_batches(BATCH_SIZE, [mean, augmenter], workers=WORKERS)
-        evaluation = data.evaluation_batches(BATCH_SIZE, [mean], workers=WORKERS)
+        opened = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
+        contents = (opened.images, opened.labels)
+        data = Dataset(*contents, *contents, opened.class_names, colour[::-1])
+        training, evaluation = _batches(data, config.FAITHFUL)
 
         def original_batches(augmentation: dict | None = None) -> Iterator:
             return original.hdf5_batches(old, colour, classes, BATCH_SIZE, augmentation)
@@ -134,7 +141,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         rates = _rates(
             repeats,
             lambda: _exhaust(training[step] for step in range(OUR_STEPS)),
-            lambda: _exhaust(islice(original_batches(config.AUGMENTATION), STEPS)),
+            lambda: _exhaust(islice(original_batches(config.FAITHFUL.affine), STEPS)),
         )
         measured.append(Row("augmented batches, Tiny ImageNet, images/s", PEER, *rates, (">=", 40)))
         rates = _rates(
@@ -147,15 +154,12 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         )
 
     # CIFAR-10: arrays to batches
-    cifar = read_dataset("cifar10", str(cifar10))
-    images, labels = cifar.train_images, cifar.train_labels
-    mean = MeanPreprocessor.of_images(images)
-    augmentation = cifar10_config.AUGMENTATION["cifar10"]
-    training = TrainingBatches(
-        images, labels, BATCH_SIZE, [mean, AffineAugmenter(**augmentation)], workers=WORKERS
+    data = read_cifar10(str(cifar10))
+    training, _ = _batches(data, cifar10_config.FAITHFUL)
+    centred = MeanPreprocessor(data.mean).preprocess(data.train_images)
+    theirs = original.array_batches(
+        centred, data.train_labels, 10, BATCH_SIZE, cifar10_config.FAITHFUL.affine
     )
-    centred = mean.preprocess(images)
-    theirs = original.array_batches(centred, labels, 10, BATCH_SIZE, augmentation)
     rates = _rates(
         repeats,
         lambda: _exhaust(training[step] for step in range(OUR_STEPS)),
@@ -163,6 +167,14 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
     )
     measured.append(Row("augmented batches, CIFAR-10, images/s", PEER, *rates, (">=", 40)))
     return measured
+
+
+def _batches(data: Dataset, recipe: Recipe) -> tuple[TrainingBatches, EvaluationBatches]:
+    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.training.assembly import make_batches
+
+    recipe = replace(recipe, batch_size=BATCH_SIZE)
+    return make_batches(recipe, data, MeanPreprocessor(data.mean).preprocess, workers=WORKERS)
 
 
 def _rates(repeats: int, *ways: Callable[[], int]) -> list[list[float]]:

@@ -1,30 +1,49 @@
 """Every path and hyper-parameter of the ResNet-18 runs, as the original had them."""
 
 from config import cifar10_config
+from pipeline.nn.spec import Architecture
+from pipeline.training.experiment import Experiment
+from pipeline.training.recipe import Recipe
 
-DATASETS = cifar10_config.DATASETS
-AUGMENTATION = cifar10_config.AUGMENTATION  # with --augment; the original had none
-
-# Whose ResNet-18, and its family in a `NetworkSpec`: the one written here first. A library's needs
-# packages of its own.
+# Whose ResNet-18, and its family in an `Architecture`: the one written here first.
 FAMILIES = {"scratch": "resnet18", "keras_hub": "keras_hub", "torchvision": "torchvision"}
-MODELS = tuple(FAMILIES)
+# What a library's network needs: the packages, and the command that installs them.
 EXTRAS = {
     "keras_hub": (("keras_hub",), "pip install -r requirements-keras-hub.txt"),
     "torchvision": (("torch", "torchvision"), "pip install torch torchvision"),
 }
 
-# SGD without momentum, as the options' defaults.
-SCHEDULES = ("constant", "linear")
-TRAINING = {
-    "epochs": 20,
-    "batch_size": 64,
-    "learning_rate": 0.01,
-    "model": MODELS[0],
-    "schedule": SCHEDULES[0],
-    "augment": False,
+# What --recipe chooses from: the original's, plain SGD, and with what the original named as the
+# cure for its wide swings in validation.
+RECIPES = {
+    "faithful": Recipe(
+        epochs=20,
+        batch_size=64,
+        learning_rate=0.01,
+        reg=0.0,
+        module_reg=0.0,
+        momentum=0.0,
+        schedule="constant",
+    ),
+    "augmented": Recipe(
+        epochs=20,
+        batch_size=64,
+        learning_rate=0.01,
+        reg=0.0,
+        module_reg=0.0,
+        momentum=0.0,
+        affine=cifar10_config.FAITHFUL.affine,
+    ),
 }
 
-# Paths, from the folder the script is started in.
-OUTPUT = "output"
-CHECKPOINTS = "checkpoints_resnet18_{model}"  # below the output folder
+EXPERIMENTS = {
+    model: Experiment(
+        name=f"resnet18_cifar10_{model}",
+        datasets=cifar10_config.DATASETS,
+        architecture=Architecture(family),
+        recipes=RECIPES,
+        centred=False,
+        checkpoints=f"checkpoints_resnet18_{model}",
+    )
+    for model, family in FAMILIES.items()
+}

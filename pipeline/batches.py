@@ -3,44 +3,28 @@
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import keras
 import numpy as np
 
+from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.mixing import CutMix
 from pipeline.errors import UserError
-from pipeline.preprocessing.cutmix import CutMix
-from pipeline.preprocessing.draw import Draw
+from pipeline.io.dataset import Images
 
+Preprocess = Callable[[np.ndarray], np.ndarray]
+"""Turns a batch of images into another."""
 
-class Images(Protocol):
-    """uint8 images (n, height, width, channels) that can be gathered by an array of indices."""
-
-    shape: tuple[int, ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray: ...
-
-
-class Preprocessor(Protocol):
-    """Turns a batch of images into another."""
-
-    def preprocess(self, image: np.ndarray) -> np.ndarray: ...
-
-
-@runtime_checkable
-class Augmenter(Protocol):
-    """Turns a batch of images at random into another, which may be the array that it was given."""
-
-    def augment(self, images: np.ndarray, rng: Draw) -> np.ndarray: ...
+Augment = Callable[[np.ndarray, Draw], np.ndarray]
+"""Turns a batch of images at random into another, which may be the array that it was given."""
 
 
 class ImageBatches(keras.utils.PyDataset):
-    """What training and evaluation batches share: images, preprocessing and making batches ahead.
+    """What training and evaluation batches share: images, labels and making batches ahead.
 
     Keras's own workers are left unused: they hand out the batches they have read ahead after an
     epoch's end or a restart, as if they were the next epoch's. Here threads make batches ahead by
@@ -50,7 +34,6 @@ class ImageBatches(keras.utils.PyDataset):
         images: uint8 images, an array or anything that is indexed like one.
         labels: integer class ids, (n,).
         batch_size: images a batch.
-        preprocessors: applied in turn to every batch; the result is float32.
         workers: threads that make batches ahead.
         one_hot: number of classes, where labels are to come as float32 (batch, classes) and not as
             integers (batch,).
@@ -64,7 +47,6 @@ class ImageBatches(keras.utils.PyDataset):
         images: Images,
         labels: np.ndarray,
         batch_size: int,
-        preprocessors: Sequence[Preprocessor] = (),
         workers: int = 1,
         one_hot: int | None = None,
     ):
@@ -76,7 +58,6 @@ class ImageBatches(keras.utils.PyDataset):
         self.images = images
         self.labels = np.asarray(labels, dtype=np.int32)
         self.batch_size = batch_size
-        self.preprocessors = tuple(preprocessors)
         self._one_hot = np.eye(one_hot, dtype=np.float32) if one_hot else None
         self._ahead = _Lookahead(self._batch, workers)
         self.failure: UserError | None = None
@@ -120,7 +101,8 @@ class TrainingBatches(ImageBatches):
 
     Args:
         images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
-        preprocessors: as for `ImageBatches`; augmenters may be among them.
+        steps: applied to every batch in turn, each with the random numbers of the batch; the
+            result is turned into float32.
         seed: of the permutations and the augmentation.
         start_epoch: epochs already trained; batch 0 is the first of the epoch after them.
         mixer: applied to the batch in the end; its labels have to be one-hot.
@@ -131,14 +113,15 @@ class TrainingBatches(ImageBatches):
         images: Images,
         labels: np.ndarray,
         batch_size: int,
-        preprocessors: Sequence[Preprocessor | Augmenter] = (),
+        steps: Sequence[Augment] = (),
         seed: int = 0,
         start_epoch: int = 0,
         workers: int = 1,
         one_hot: int | None = None,
         mixer: CutMix | None = None,
     ):
-        super().__init__(images, labels, batch_size, preprocessors, workers, one_hot)
+        super().__init__(images, labels, batch_size, workers, one_hot)
+        self.steps = tuple(steps)
         self.mixer = mixer
         self.seed = seed
         self.start_epoch = start_epoch
@@ -153,14 +136,13 @@ class TrainingBatches(ImageBatches):
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Makes batch `index` of `epoch`, both from 0: a pure function of them and the seed."""
         indices = self._order(epoch)[index * self.batch_size :][: self.batch_size]
-        rng = Draw(self.seed, epoch, index, indices)
+        draw = Draw(self.seed, epoch, index, indices)
         images, labels = self.images[indices], self._targets(indices)
-        for step in self.preprocessors:
-            random = isinstance(step, Augmenter)
-            images = step.augment(images, rng) if random else step.preprocess(images)
+        for step in self.steps:
+            images = step(images, draw)
         images = images.astype(np.float32, copy=False)
         if self.mixer is not None:
-            images, labels = self.mixer.mix(images, labels, rng)
+            images, labels = self.mixer(images, labels, draw)
         return images, labels
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +160,24 @@ class TrainingBatches(ImageBatches):
 
 
 class EvaluationBatches(ImageBatches):
-    """Every image once, in order, without augmentation, the last partial batch included."""
+    """Every image once, in order, without augmentation, the last partial batch included.
+
+    Args:
+        images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
+        preprocess: applied to every batch; the result is turned into float32.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: np.ndarray,
+        batch_size: int,
+        preprocess: Preprocess | None = None,
+        workers: int = 1,
+        one_hot: int | None = None,
+    ):
+        super().__init__(images, labels, batch_size, workers, one_hot)
+        self.preprocess = preprocess
 
     @property
     def num_batches(self) -> int:
@@ -191,8 +190,8 @@ class EvaluationBatches(ImageBatches):
             return None
         indices = np.arange(start, min(start + self.batch_size, len(self.images)))
         images = self.images[indices]
-        for preprocessor in self.preprocessors:
-            images = preprocessor.preprocess(images)
+        if self.preprocess is not None:
+            images = self.preprocess(images)
         return images.astype(np.float32, copy=False), self._targets(indices)
 
 

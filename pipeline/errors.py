@@ -1,5 +1,7 @@
 """The exceptions that end a script in an orderly way."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something the user can mend; the message is one line: what, where, what to do."""
@@ -9,11 +11,23 @@ class NetworkError(UserError, ValueError):
     """No network can be built of these stages, filters and sizes."""
 
 
-class Diverged(Exception):
+class Stopped(Exception):
+    """Training has ended before its last epoch.
+
+    Attributes:
+        epochs: completed since the run was started.
+        checkpoint: the last completed epoch's; None if the run has none yet.
+    """
+
+    epochs: int = 0
+    checkpoint: Path | None = None
+
+
+class Diverged(Stopped):
     """A loss or a weight is not a finite number; the message says which, and when."""
 
 
-class Interrupted(Exception):
+class Interrupted(Stopped):
     """Training was asked to stop by a signal and has stopped between two batches."""
 
     def __init__(self, signal_number: int):

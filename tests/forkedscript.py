@@ -17,7 +17,13 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-SLOW_IMPORTS = ["pipeline.training.loop", "pipeline.io.datasets", "pipeline.nn.conv", "tensorflow"]
+SLOW_IMPORTS = [
+    "pipeline.evaluation.predictions",
+    "pipeline.training.assembly",
+    "pipeline.training.loop",
+    "pipeline.nn.conv",
+    "tensorflow",
+]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([*SLOW_IMPORTS, "sklearn.datasets", "sklearn.model_selection"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
+from pipeline.augmentation.geometry import AffineAugmenter
 
 RANGES = {"rotation": 18, "zoom": 0.15, "shift": 0.2, "shear": 10}
 
@@ -64,7 +64,7 @@ def test_a_transform_is_the_one_of_image_data_generator(only, size, mirrored):
     limits = [augmenter.rotation, augmenter.shear, *2 * [augmenter.shift], *2 * [augmenter.zoom]]
     for fractions in np.random.default_rng(5).uniform(-1, 1, (5, 6)):
         draws = KnownDraws(*fractions * limits, mirrored=mirrored)
-        ours = augmenter.augment(image[None], draws)[0]
+        ours = augmenter(image[None], draws)[0]
         assert draws.limits == limits
 
         angle, shear, rows, columns, zoom_rows, zoom_columns = fractions * limits
@@ -77,14 +77,14 @@ def test_a_transform_is_the_one_of_image_data_generator(only, size, mirrored):
 def test_a_positive_shift_takes_pixels_from_below_and_from_the_right():
     (image,) = smooth_images(1, 10, 20)
     augmenter = AffineAugmenter(shift=0.5)
-    ours = augmenter.augment(image[None], KnownDraws(0, 0, 0.2, 0.25))[0]
+    ours = augmenter(image[None], KnownDraws(0, 0, 0.2, 0.25))[0]
     np.testing.assert_allclose(ours[:8, :15], image[2:, 5:], atol=1e-4)
 
 
 def test_outside_the_image_the_nearest_edge_pixel_is_repeated():
     (image,) = smooth_images(1, 10, 10)
     augmenter = AffineAugmenter(shift=0.5)
-    ours = augmenter.augment(image[None], KnownDraws(0, 0, 0.3, -0.3))[0]
+    ours = augmenter(image[None], KnownDraws(0, 0, 0.3, -0.3))[0]
     np.testing.assert_allclose(ours[7:, 3:], np.broadcast_to(image[-1:, :7], (3, 7, 3)), atol=1e-4)
     np.testing.assert_allclose(ours[:7, :3], np.broadcast_to(image[3:, :1], (7, 3, 3)), atol=1e-4)
     np.testing.assert_allclose(ours[7:, :3], np.broadcast_to(image[-1, 0], (3, 3, 3)), atol=1e-4)
@@ -93,7 +93,7 @@ def test_outside_the_image_the_nearest_edge_pixel_is_repeated():
 @pytest.mark.parametrize("width", [32, 33])
 def test_a_flip_is_the_exact_mirror_image_of_about_every_second_image(width):
     images = np.random.default_rng(0).normal(size=(200, 4, width, 3)).astype(np.float32)
-    ours = AffineAugmenter(flip=True).augment(images, np.random.default_rng(1))
+    ours = AffineAugmenter(flip=True)(images, np.random.default_rng(1))
     mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(ours, images, strict=True)]
     unchanged = [np.array_equal(a, b) for a, b in zip(ours, images, strict=True)]
     assert np.logical_xor(mirrored, unchanged).all()
@@ -102,7 +102,7 @@ def test_a_flip_is_the_exact_mirror_image_of_about_every_second_image(width):
 
 def test_without_ranges_nothing_changes():
     images = np.random.default_rng(0).normal(size=(5, 7, 9, 3)).astype(np.float32)
-    ours = AffineAugmenter().augment(images, np.random.default_rng(1))
+    ours = AffineAugmenter()(images, np.random.default_rng(1))
     np.testing.assert_array_equal(ours, images)
 
 
@@ -120,10 +120,10 @@ def test_draws_fill_their_ranges_and_stay_within():
 def test_every_image_has_a_transform_of_its_own_and_the_generator_decides_it():
     images = np.repeat(smooth_images(1, 16, 16), 8, axis=0)
     augmenter = AffineAugmenter(**RANGES, flip=True)
-    ours = augmenter.augment(images, np.random.default_rng(7))
+    ours = augmenter(images, np.random.default_rng(7))
     assert len({image.tobytes() for image in ours}) == 8
-    np.testing.assert_array_equal(ours, augmenter.augment(images, np.random.default_rng(7)))
-    assert not np.array_equal(ours, augmenter.augment(images, np.random.default_rng(8)))
+    np.testing.assert_array_equal(ours, augmenter(images, np.random.default_rng(7)))
+    assert not np.array_equal(ours, augmenter(images, np.random.default_rng(8)))
 
 
 def in_c_order(images):
@@ -155,7 +155,7 @@ def test_the_result_is_written_however_the_images_lie_in_memory(form):
     """OpenCV leaves an array it is to write to as it was where type or layout do not suit it."""
     images = form(smooth_images(4, 12, 12))
     before = images.copy()
-    ours = AffineAugmenter(shift=0.25).augment(images, KnownDraws(0, 0, 0.25, 0.25))
+    ours = AffineAugmenter(shift=0.25)(images, KnownDraws(0, 0, 0.25, 0.25))
     assert (ours.shape, ours.dtype) == (images.shape, images.dtype)
     np.testing.assert_allclose(ours[:, :9, :9], images[:, 3:, 3:], atol=1e-4)
     np.testing.assert_array_equal(images, before)

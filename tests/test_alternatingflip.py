@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.alternatingflip import AlternatingFlip
-from pipeline.preprocessing.draw import Draw
+from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.geometry import AlternatingFlip
 
 COUNT = 1_000
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 2, 3, 3), dtype=np.uint8)
@@ -12,7 +12,7 @@ def mirrored(flip, epoch, indices=None, batch=0, seed=0):
     """Which of the data set's images are mirrored, (batch,)."""
     indices = np.arange(COUNT) if indices is None else indices
     images = IMAGES[indices]
-    flipped = flip.augment(images.copy(), Draw(seed, epoch, batch, indices))
+    flipped = flip(images.copy(), Draw(seed, epoch, batch, indices))
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored ^ (flipped == images).all(axis=(1, 2, 3))).all()
     return mirrored

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from config import cifar10_config, tiny_imagenet_config
+from pipeline.augmentation.geometry import AffineAugmenter
 from pipeline.batches import TrainingBatches
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
-from pipeline.preprocessing.augmentation import augmentation
+from pipeline.io.dataset import Dataset
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+from pipeline.training.assembly import make_batches
 
 COUNT, EPOCHS = 24, 30
 RECIPES = {
@@ -23,17 +24,11 @@ def photos():
 
 
 def batches(photos, recipe, workers=1, start_epoch=0, seed=5):
-    mean = MeanPreprocessor.of_images(photos)
-    return TrainingBatches(
-        photos,
-        np.arange(COUNT) % 4,
-        8,
-        **augmentation(recipe, mean, COUNT, EPOCHS, seed),
-        seed=seed,
-        start_epoch=start_epoch,
-        workers=workers,
-        one_hot=4 if recipe.one_hot else None,
-    )
+    labels = np.arange(COUNT) % 4
+    data = Dataset(photos, labels, photos, labels, ("ant", "bee", "cat", "dog"))
+    preprocess = MeanPreprocessor(data.mean).preprocess
+    recipe = replace(recipe, batch_size=8, epochs=EPOCHS)
+    return make_batches(recipe, data, preprocess, seed, start_epoch, workers)[0]
 
 
 def assert_same(batch, other):
@@ -71,13 +66,9 @@ def test_how_the_images_lie_in_memory_changes_nothing(recipe, photos):
 
 def test_the_faithful_order_is_the_mean_then_the_affine_transform(photos):
     recipe = cifar10_config.FAITHFUL
-    expected = TrainingBatches(
-        photos,
-        np.arange(COUNT) % 4,
-        8,
-        [MeanPreprocessor.of_images(photos), AffineAugmenter(shift=0.1, flip=True)],
-        seed=5,
-    )
+    mean = MeanPreprocessor.of_images(photos)
+    steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(shift=0.1, flip=True)]
+    expected = TrainingBatches(photos, np.arange(COUNT) % 4, 8, steps, seed=5)
     for place in [(0, 0), (3, 2)]:
         assert_same(batches(photos, recipe).batch(*place), expected.batch(*place))
 

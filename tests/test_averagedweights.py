@@ -1,20 +1,21 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
+import toy
 from resealed import reseal
 
 from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.callbacks.averagedweights import AveragedWeights
-from pipeline.command_line.options import parse_training, training_parser
+from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import load_weights, read_checkpoint
-from pipeline.nn.conv import ResNet
-from pipeline.training import loop
-from pipeline.training.recipe import Recipe
-from pipeline.training.run import Run
-from pipeline.training.schedule import constant
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+from pipeline.training.assembly import make_classifier
+from pipeline.training.experiment import Options, train
 
-SCRIPT = "train_it.py"
-RECIPE = Recipe(2, 8, 0.1, reg=0, module_reg=0, momentum=0.9, nesterov=True, ema=0.5)
+RECIPE = replace(toy.RECIPE, epochs=2, nesterov=True, ema=0.5)
+TOY = toy.experiment(RECIPE)
 
 
 def values(variables):
@@ -30,29 +31,24 @@ def assert_same(ours, theirs):
 def classifier():
     def classifier(recipe=RECIPE):
         keras.utils.set_random_seed(1)
-        network = ResNet.build(8, 8, 3, 4, (1,), (4, 8))
-        model, _ = loop.classifier_by(recipe, network, 0.1, 2, steps_per_epoch=3, power=1.0)
-        return model
+        spec = toy.NETWORK.spec((8, 8, 3), toy.NAMES, mean=None)
+        return make_classifier(recipe, spec, steps_per_epoch=3)[0]
 
     return classifier
 
 
 @pytest.fixture
-def train(classifier, tiny_images, tmp_path):
-    """Trains, or goes on, as a script does; returns the model and the newest checkpoint."""
+def go_on(tmp_path):
+    """Trains, or goes on; returns the network and the newest checkpoint."""
 
-    def train(name, epochs):
-        defaults = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
-        parser = training_parser("", (), defaults, str(tmp_path / name), "checkpoints")
-        parser.prog = SCRIPT
-        args, checkpoint = parse_training(parser, ["--resume", "--epochs", str(epochs)])
-        run = Run(SCRIPT, args, checkpoint)
-        batches = TrainingBatches(*tiny_images, 8, start_epoch=run.start_epoch)
-        model = classifier()
-        loop.train(model, batches, EvaluationBatches(*tiny_images, 8), run, constant, False)
-        return model, run.checkpoints / f"epoch_{epochs}.hdf5"
+    def go_on(name, epochs):
+        output = tmp_path / name
+        checkpoint = newest_checkpoint(output / "checkpoints")
+        options = Options(output=str(output), epochs=epochs, resume=True)
+        network = train(TOY, options, checkpoint).network
+        return network, output / "checkpoints" / f"epoch_{epochs}.hdf5"
 
-    return train
+    return go_on
 
 
 @pytest.mark.jax
@@ -99,39 +95,41 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
 
 
 @pytest.mark.jax
-def test_what_is_evaluated_is_what_is_saved(train, classifier, tiny_images):
-    model, path = train("run", 2)
+def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
+    network, path = go_on("run", 2)
     history = read_checkpoint(path).history
     saved = classifier()
     load_weights(path, saved.network)
-    assert_same(values(saved.network.weights), values(model.network.weights))
-    loss, accuracy = saved.evaluate(EvaluationBatches(*tiny_images, 8), verbose=0)
+    assert_same(values(saved.network.weights), values(network.weights))
+    data = toy.read()
+    images = MeanPreprocessor(data.mean).preprocess(data.test_images)
+    loss, accuracy = saved.evaluate(images, data.test_labels, verbose=0)
     assert loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
     assert accuracy == pytest.approx(history["val_accuracy"][-1])
 
 
 @pytest.mark.jax
-def test_resume_is_exact(train):
-    straight, path = train("straight", 2)
-    train("pieces", 1)
-    pieces, resumed = train("pieces", 2)
+def test_resume_is_exact(go_on):
+    straight, path = go_on("straight", 2)
+    go_on("pieces", 1)
+    pieces, resumed = go_on("pieces", 2)
     assert resumed.read_bytes() == path.read_bytes()
     assert_same(values(pieces.weights), values(straight.weights))
 
 
 @pytest.mark.jax
-def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(train):
-    ended, _ = train("run", 2)
-    again, _ = train("run", 2)
+def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(go_on):
+    ended, _ = go_on("run", 2)
+    again, _ = go_on("run", 2)
     assert_same(values(again.weights), values(ended.weights))
 
 
 @pytest.mark.jax
-def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(train, classifier):
-    _, path = train("run", 1)
+def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(go_on, classifier):
+    _, path = go_on("run", 1)
     reseal(path, lambda file: file["training"].pop("averages"))
     model = classifier()
     read_checkpoint(path).restore(model)
     assert_same(values(model.averages), values(model.statistics))
-    train("run", 2)
+    go_on("run", 2)
     assert path.with_name("epoch_2.hdf5").exists()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pipeline.augmentation.geometry import AffineAugmenter
 from pipeline.batches import EvaluationBatches, TrainingBatches
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
@@ -37,15 +37,16 @@ def photos(count=20):
     return rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), np.arange(count)
 
 
+def centred(images):
+    """The step that subtracts the images' mean."""
+    mean = MeanPreprocessor.of_images(images)
+    return lambda images, draw: mean.preprocess(images)
+
+
 def augmented(**settings):
     images, labels = photos()
-    return TrainingBatches(
-        images,
-        labels,
-        6,
-        [MeanPreprocessor.of_images(images), AffineAugmenter(rotation=10, shift=0.1, flip=True)],
-        **settings,
-    )
+    steps = [centred(images), AffineAugmenter(rotation=10, shift=0.1, flip=True)]
+    return TrainingBatches(images, labels, 6, steps, **settings)
 
 
 def assert_same(batch, other):
@@ -109,19 +110,17 @@ def test_to_keras_the_epochs_are_one_sequence_without_an_end():
         assert_same(batches[number], batches.batch(5 + number // 3, number % 3))
 
 
-def test_images_are_preprocessed_in_turn_then_augmented_and_come_as_float32():
-    class Doubled:
-        def preprocess(self, image):
-            return image * 2
+def doubled(images, draw=None):
+    return images * 2
 
+
+def test_the_steps_are_taken_in_turn_and_images_come_as_float32():
     images, labels = photos()
     before = images.copy()
-    mean = MeanPreprocessor.of_images(images)
-    mirror = AffineAugmenter(flip=True)
-    batches = TrainingBatches(images, labels, 20, [mean, Doubled(), mirror])
-    ours, order = batches.batch(0, 0)
+    steps = [centred(images), doubled, AffineAugmenter(flip=True)]
+    ours, order = TrainingBatches(images, labels, 20, steps).batch(0, 0)
     assert (ours.dtype, order.dtype) == (np.float32, np.int32)
-    prepared = 2 * (images[order].astype(np.float64) - mean.mean)
+    prepared = 2 * (images[order].astype(np.float64) - MeanPreprocessor.of_images(images).mean)
     for image, expected in zip(ours, prepared, strict=True):
         mirrored = not np.allclose(image, expected, atol=1e-4)
         np.testing.assert_allclose(image, expected[:, ::-1] if mirrored else expected, atol=1e-4)
@@ -129,17 +128,11 @@ def test_images_are_preprocessed_in_turn_then_augmented_and_come_as_float32():
     assert training().batch(0, 0)[0].dtype == np.float32
 
 
-def test_augmenters_take_their_turn_among_the_preprocessors():
-    class Noted:
-        def augment(self, images, rng):
-            return images + np.uint8(100 * rng.epoch) + rng.indices[:, None, None, None]
+def test_a_step_is_told_epoch_and_indices_of_its_batch():
+    def noted(images, draw):
+        return images + np.uint8(100 * draw.epoch) + draw.indices[:, None, None, None]
 
-    class Doubled:
-        def preprocess(self, image):
-            return 2 * image
-
-    batches = training(preprocessors=[Doubled(), Noted(), Doubled()])
-    images, labels = batches.batch(1, 0)
+    images, labels = training(steps=[doubled, noted, doubled]).batch(1, 0)
     assert images[:, 0, 0, 0].tolist() == (2 * (2 * labels + 100 + labels)).tolist()
 
 
@@ -151,12 +144,11 @@ def test_labels_come_one_hot_where_they_are_asked_for(kind):
 
 
 def test_a_mixer_has_the_last_word():
-    class Mixer:
-        def mix(self, images, labels, rng):
-            assert (images.dtype, labels.shape) == (np.float32, (3, 10))
-            return images + 1, labels / 2
+    def mixer(images, labels, draw):
+        assert (images.dtype, labels.shape) == (np.float32, (3, 10))
+        return images + 1, labels / 2
 
-    images, labels = training(one_hot=10, mixer=Mixer()).batch(0, 0)
+    images, labels = training(one_hot=10, mixer=mixer).batch(0, 0)
     assert (labels.argmax(axis=1) + 1).tolist() == images[:, 0, 0, 0].tolist()
     assert labels.max() == 0.5
 

@@ -76,16 +76,12 @@ def test_whole_epochs_are_ours(run_python, cifar10_sample):
 def test_pytorchs_network_has_the_same_parameters(network):
     from benchmarks.pytorch_resnet import PyTorchResNet
 
-    theirs = PyTorchResNet(network.classes, network.stages, network.filters, network.stem)
-    ours = ResNet.build(
-        network.size,
-        network.size,
-        3,
-        network.classes,
-        network.stages,
-        network.filters,
-        dataset=network.stem,
+    architecture = network.architecture
+    theirs = PyTorchResNet(
+        network.classes, architecture.stages, architecture.filters, architecture.stem
     )
+    names = tuple(map(str, range(network.classes)))
+    ours = architecture.spec((network.size, network.size, 3), names, mean=None).build()
     trainable = sum(np.prod(v.shape) for v in ours.trainable_variables)
     assert sum(p.numel() for p in theirs.parameters()) == trainable
 

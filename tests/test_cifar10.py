@@ -116,7 +116,8 @@ def assert_is(data, images):
         np.concatenate([labels for _, labels in train]),
         *images["test_batch"],
     )
-    for ours, theirs in zip(data[:4], expected, strict=True):
+    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    for ours, theirs in zip(arrays, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert data.label_names == tuple(NAMES)
     assert data.train_images.dtype == data.test_images.dtype == np.uint8

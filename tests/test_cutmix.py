@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.cutmix import CutMix
-from pipeline.preprocessing.draw import Draw
+from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.mixing import CutMix
 
 COUNT = 6
 
@@ -12,7 +12,7 @@ def mixed(index=0, epoch=0, **settings):
     numbers = np.arange(COUNT, dtype=np.float32)
     images = np.broadcast_to(numbers[:, None, None, None], (COUNT, 16, 20, 3)).copy()
     draw = Draw(0, epoch, index, np.arange(COUNT))
-    return CutMix(**settings).mix(images, np.eye(COUNT, dtype=np.float32), draw)
+    return CutMix(**settings)(images, np.eye(COUNT, dtype=np.float32), draw)
 
 
 @pytest.mark.parametrize("index", range(20))

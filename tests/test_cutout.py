@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.cutout import Cutout
+from pipeline.augmentation.erasing import Cutout
 
 
 @pytest.fixture(scope="module")
 def cut():
     """Which pixels of many images were set to 0, (batch, 32, 32)."""
     images = np.full((4_000, 32, 32, 3), 7, dtype=np.float32)
-    images = Cutout(12).augment(images, np.random.default_rng(0))
+    images = Cutout(12)(images, np.random.default_rng(0))
     assert set(np.unique(images)) == {0, 7}
     cut = images == 0
     assert (cut.all(axis=3) == cut.any(axis=3)).all()

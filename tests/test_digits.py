@@ -3,8 +3,6 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.errors import UserError
-from pipeline.io.dataset import Dataset
-from pipeline.io.datasets import hold_out, read_dataset
 from pipeline.io.digits import read_digits
 
 
@@ -50,46 +48,10 @@ def test_the_split_is_always_the_same(digits):
     np.testing.assert_array_equal(digits.test_labels, again.test_labels)
 
 
-def test_a_data_set_is_read_by_its_name(digits):
-    np.testing.assert_array_equal(read_dataset("digits").test_images, digits.test_images)
-    with pytest.raises(UserError, match="--data nowhere: there is no such file or folder"):
-        read_dataset("cifar10", "nowhere")
+def test_a_path_is_refused():
     with pytest.raises(UserError, match="--data somewhere: the digits come with scikit-learn"):
-        read_dataset("digits", "somewhere")
-    with pytest.raises(ValueError, match="not 'mnist'"):
-        read_dataset("mnist")
+        read_digits("somewhere")
 
 
-def test_held_out_training_images_take_the_place_of_the_test_images(digits):
-    held = hold_out(digits, 300)
-    together = np.concatenate([held.train_images, held.test_images])
-    assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train_images))
-    label_of = dict(zip(map(bytes, digits.train_images), digits.train_labels, strict=True))
-    for images, labels in [
-        (held.train_images, held.train_labels),
-        (held.test_images, held.test_labels),
-    ]:
-        assert [label_of[image.tobytes()] for image in images] == labels.tolist()
-    share = np.bincount(digits.train_labels) * 300 / len(digits.train_labels)
-    assert np.abs(np.bincount(held.test_labels) - share).max() < 1
-
-
-def test_images_are_held_out_from_all_over_the_training_set(digits):
-    numbered = Dataset(
-        np.arange(1_000),
-        np.repeat(np.arange(10), 100),
-        digits.test_images,
-        digits.test_labels,
-        digits.label_names,
-    )
-    held = hold_out(numbered, 500)
-    assert (np.diff(held.train_images) > 0).all()
-    in_each_half = np.bincount(held.test_images // 50)
-    assert in_each_half.min() > 10
-    np.testing.assert_array_equal(held.test_images, hold_out(numbered, 500).test_images)
-
-
-@pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])
-def test_both_sides_need_images_of_every_class(digits, count):
-    with pytest.raises(UserError, match=f"holdout of {count} cannot be taken from 1437 training"):
-        hold_out(digits, count)
+def test_digits_must_not_be_mirrored(digits):
+    assert not digits.may_be_mirrored

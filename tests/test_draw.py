@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.preprocessing.draw import Draw
+from pipeline.augmentation.draw import Draw
 
 
 def numbers(*place):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pipeline.augmentation.geometry import AffineAugmenter
 from pipeline.batches import TrainingBatches
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.files.checkpoints import checkpoints, newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.training.classifier import Classifier
 
 

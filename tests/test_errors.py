@@ -1,6 +1,7 @@
 import errno
 
 import pytest
+from toy import experiment
 
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, parse_training, training_parser
@@ -57,10 +58,12 @@ def test_what_an_untrusted_checkpoint_says_of_itself_is_shown_so(
 ):
     saved = {"script": "it.py", "data": CLEARING, "backend": CLEARING}
     write_checkpoint(tmp_path / "checkpoints" / "epoch_1.hdf5", 1, options=saved)
-    defaults = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1}
-    parser = training_parser("", ("digits",), defaults, str(tmp_path), "checkpoints")
+    toy = experiment(epochs=3)
+    parser = training_parser("", toy)
     parser.prog = "it.py"
-    Run("it.py", *parse_training(parser, ["--resume", "--data", "here"]))
+    argv = ["-o", str(tmp_path), "--resume", "--data", "here"]
+    options, checkpoint, locks = parse_training(parser, toy, argv)
+    Run(toy, options, checkpoint, locks=locks)
     printed = capsys.readouterr().out
     assert f"  --data: {SHOWN} -> here\n" in printed
     assert f"  backend: {SHOWN} -> " in printed

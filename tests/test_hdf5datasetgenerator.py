@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
+from pipeline.augmentation.geometry import AffineAugmenter
 from pipeline.batches import TrainingBatches
 from pipeline.errors import UserError
 from pipeline.files.seal import SEAL_BYTES, seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
-from pipeline.preprocessing.affineaugmenter import AffineAugmenter
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 NAMES = (("n1", "cat"), ("n2", "dog"), ("n3", "Kätzchen"))
@@ -45,9 +45,11 @@ def test_it_has_what_was_written(path):
 
 
 def test_training_batches_are_those_of_the_images_in_memory(path):
+    mean = MeanPreprocessor(np.ones(3))
+
     def settings():
-        mean, augmenter = MeanPreprocessor(np.ones(3)), AffineAugmenter(rotation=9, flip=True)
-        return 16, [mean, augmenter], 7, 2
+        steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(rotation=9)]
+        return 16, steps, 7, 2
 
     from_file = opened(path).training_batches(*settings())
     in_memory = TrainingBatches(IMAGES, LABELS, *settings())

@@ -1,32 +1,36 @@
+import json
 import re
 import resource
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipeline.command_line import options
-from pipeline.command_line.options import add_checkpoint_options, parse_training, training_parser
+from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
+from pipeline.nn.spec import Architecture
+from pipeline.training.experiment import REMEMBERED, Experiment
 from pipeline.training.recipe import Recipe
 
 PROJECT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in PROJECT.glob("*.py"))
-TRAINING_SCRIPTS = [name for name in SCRIPTS if "parse_training" in (PROJECT / name).read_text()]
+TRAINING_SCRIPTS = [
+    name for name in SCRIPTS if "command_line.training import" in (PROJECT / name).read_text()
+]
 
-DEFAULTS = {
-    "epochs": 10,
-    "batch_size": 64,
-    "learning_rate": 0.1,
-    "stages": (9, 9, 9),
-    "filters": (64, 64, 128, 256),
-}
+DATASETS = {"cifar10": "nowhere:read", "digits": "nowhere:read"}
+NETWORK = Architecture("resnet", "cifar10", (9, 9, 9), (64, 64, 128, 256))
+FAITHFUL = Recipe(10, 64, 0.1, reg=5e-4, module_reg=1e-4, momentum=0.9)
+WATCHED = Experiment("watched", DATASETS, NETWORK, {"faithful": FAITHFUL}, watched=True)
 # What a checkpoint of such a run keeps: all options given, and another seed than the default.
 SAVED = {
     "script": "watched.py",
     "dataset": "digits",
     "data": None,
+    "recipe": "faithful",
     "epochs": 20,
     "batch_size": 32,
     "learning_rate": 0.05,
@@ -38,22 +42,17 @@ SAVED = {
 }
 
 
-def parser(prog="watched.py", **defaults):
-    parser = training_parser(
-        "What it does.", ("cifar10", "digits"), DEFAULTS | defaults, "output", "checkpoints"
-    )
-    parser.prog = prog
-    return parser
+def parsed(*argv, experiment=WATCHED):
+    """Options and checkpoint of a command line."""
+    parser = training_parser("What it does.", experiment)
+    parser.prog = f"{experiment.name}.py"
+    return parse_training(parser, experiment, argv)[:2]
 
 
-def watched():
-    watched = parser()
-    add_checkpoint_options(watched)
-    return watched
-
-
-def parsed(*argv):
-    return parse_training(watched(), argv)
+def remembered(options):
+    """What a checkpoint would keep of the options, as JSON."""
+    kept = {"script": "watched.py", **{name: getattr(options, name) for name in REMEMBERED}}
+    return json.loads(json.dumps(kept))
 
 
 @pytest.fixture
@@ -125,10 +124,10 @@ def test_resume_in_a_folder_in_use_takes_one_line_at_once(run_python, tmp_path):
         (("--precision", "float8"), "--precision: invalid choice: 'float8'"),
         (("--stages",), "--stages: expected at least one argument"),
         (("--stages", "9", "0", "9"), "--stages: 0 is below 1"),
-        (("--stages", "9", "9"), "--filters takes .* got 4 filters for 2 stages"),
-        (("--filters", "16", "16", "30", "64"), "must be multiples of 4: got 16 16 30 64"),
+        (("--stages", "9", "9"), "--filters: .* got 4 filters .* for 2 stages"),
+        (("--filters", "16", "16", "30", "64"), "--filters: .* multiple of 4 .* not 30"),
         (("--resume", "--model", "x.hdf5"), "--model names a checkpoint and --resume looks"),
-        (("--start_epoch", "3"), "--start_epoch goes with --model"),
+        (("--start-epoch", "3"), "--start-epoch goes with --model"),
     ],
 )
 def test_a_complaint_names_the_option_and_takes_one_line(argv, complaint, capsys):
@@ -148,7 +147,7 @@ def test_without_a_checkpoint_the_defaults_lie_under_the_command_line():
     args, checkpoint = parsed("--epochs", "3", "--stages", "2", "--filters", "4", "8")
     assert checkpoint is None
     assert (args.epochs, args.batch_size, args.seed) == (3, 64, 42)
-    assert (args.stages, args.filters) == ([2], [4, 8])
+    assert (args.stages, args.filters) == ((2,), (4, 8))
     assert args.dataset == "cifar10"
 
 
@@ -160,7 +159,7 @@ def test_checkpoints_lie_below_the_output_unless_told_otherwise():
 def test_a_checkpoints_options_lie_under_the_command_line(checkpoint, capsys):
     args, read = parsed("--model", str(checkpoint), "--learning-rate", "0.01", "--epochs", "30")
     assert (read.epoch, read.path) == (3, checkpoint)
-    assert options.run_options(args, "watched.py") == SAVED | {"learning_rate": 0.01, "epochs": 30}
+    assert remembered(args) == SAVED | {"learning_rate": 0.01, "epochs": 30}
     assert capsys.readouterr().out.splitlines() == [
         f"going on from {checkpoint}, epoch 3",
         "  --epochs: 20 -> 30",
@@ -170,7 +169,7 @@ def test_a_checkpoints_options_lie_under_the_command_line(checkpoint, capsys):
 
 def test_going_on_without_a_learning_rate_says_that_it_is_the_checkpoints(checkpoint, capsys):
     args, _ = parsed("--model", str(checkpoint))
-    assert options.run_options(args, "watched.py") == SAVED
+    assert remembered(args) == SAVED
     assert "--learning-rate: 0.05 (the checkpoint's)" in capsys.readouterr().out
 
 
@@ -195,13 +194,16 @@ def test_resume_starts_from_scratch_where_there_is_nothing_yet(tmp_path, capsys)
 
 def test_resume_lets_no_other_run_write_a_newer_checkpoint_than_it_has_read(checkpoint):
     folder = checkpoint.parent
+    argv = ["--resume", "--checkpoints", str(folder)]
     with lock(folder), pytest.raises(UserError, match=f"{folder} is in use"):
-        parsed("--resume", "--checkpoints", str(folder))
-    args, read = parsed("--resume", "--checkpoints", str(folder))
+        parsed(*argv)
+    parser = training_parser("What it does.", WATCHED)
+    parser.prog = "watched.py"
+    _, read, locks = parse_training(parser, WATCHED, argv)
     assert read.path == checkpoint
     with pytest.raises(UserError, match=f"{folder} is in use"):
         lock(folder)
-    del args
+    locks.clear()
     lock(folder)
 
 
@@ -214,7 +216,7 @@ def test_resume_makes_no_folder_before_all_is_checked(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--start_epoch", "4"), "--start_epoch 4 contradicts .*epoch_3.hdf5, .* completed 3"),
+        (("--start_epoch", "4"), "--start-epoch 4 contradicts .*epoch_3.hdf5, .* completed 3"),
         (("--stages", "2"), "was trained with --stages 1, and this run asks for 2: leave"),
         (("--filters", "4", "16"), "was trained with --filters 4 8, .* asks for 4 16"),
         (("--dataset", "cifar10"), "was trained with --dataset digits, .* asks for cifar10"),
@@ -261,9 +263,21 @@ def test_options_unknown_to_a_checkpoint_have_their_defaults(tmp_path, write_che
     assert parsed("--model", str(path))[0].every == 5
 
 
+# a run that has reached its last epoch
+
+
+def test_other_options_with_nothing_left_to_train_are_refused(checkpoint):
+    epochs = ["--model", str(checkpoint), "--epochs", "3"]
+    message = r"is at epoch 3 of 3 already, and nothing is left to train with --{}: raise --epochs"
+    with pytest.raises(UserError, match=message.format("learning-rate: 0.05 -> 0.01")):
+        parsed(*epochs, "--learning-rate", "0.01")
+    with pytest.raises(UserError, match=message.format("batch-size: 32 -> 8")):
+        parsed(*epochs, "--batch-size", "8")
+
+
 # recipes
 
-FAITHFUL = Recipe(150, 128, 0.1, reg=5e-4, module_reg=1e-4, momentum=0.9)
+FAITHFUL = replace(FAITHFUL, epochs=150, batch_size=128)
 MODERN = replace(FAITHFUL, epochs=200, batch_size=256, learning_rate=0.2, cutout=12)
 # A copy with one line changed is a choice.
 RECIPES = {
@@ -271,13 +285,9 @@ RECIPES = {
     "modern": MODERN,
     "modern_without_cutout": replace(MODERN, cutout=0),
 }
-
-
-def decaying(*argv):
-    defaults = {"recipe": "faithful", "stages": (9,), "filters": (4, 8)}
-    parser = training_parser("", (), defaults, "output", "checkpoints", RECIPES)
-    parser.prog = "decay.py"
-    return parse_training(parser, argv)
+SMALL = Architecture("resnet", "cifar10", (9,), (4, 8))
+DECAY = Experiment("decay", {"only": "nowhere:read"}, SMALL, RECIPES, model="model.hdf5")
+decaying = partial(parsed, experiment=DECAY)
 
 
 def of_recipe(args):
@@ -289,7 +299,7 @@ def test_a_recipe_brings_its_defaults_and_the_command_line_decides_over_them():
     for name in ("modern", "modern_without_cutout"):
         args, _ = decaying("--recipe", name)
         assert of_recipe(args) == (200, 256, 0.2)
-        assert args.recipes[args.recipe] is RECIPES[name]
+        assert args.recipe == name
     args, _ = decaying("--epochs", "3", "--recipe", "modern", "--learning-rate", "0.1")
     assert of_recipe(args) == (3, 256, 0.1)
 
@@ -307,7 +317,8 @@ def test_an_unknown_recipe_takes_one_line(run_python, script):
 def of_modern(tmp_path, write_checkpoint):
     """Options that go on from the checkpoint of a modern run of 10 epochs."""
     args, _ = decaying("--recipe", "modern", "--epochs", "10")
-    write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=options.run_options(args, "decay.py"))
+    options = remembered(args) | {"script": "decay.py"}
+    write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=options)
     return ["--resume", "--checkpoints", str(tmp_path)]
 
 
@@ -338,9 +349,8 @@ def default_backend(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
 
 
-def go_on(command, learning_rate=None, parser=watched):
-    argv = command.split()
-    return options.command_to_go_on(argv, parser().parse_args(argv[1:]), learning_rate)
+def go_on(command, learning_rate=None, watched=True):
+    return options.command_to_go_on(command.split(), watched, learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +362,7 @@ def go_on(command, learning_rate=None, parser=watched):
             "watched.py -o out --model a.hdf5 --start_epoch 3 --seed 1",
             "watched.py -o out --seed 1 --resume --learning-rate 0.1",
         ),
+        ("watched.py -m a.hdf5 --start-epoch=3", "watched.py --resume --learning-rate 0.1"),
         ("watched.py -m a.hdf5 -s 3 -o out", "watched.py -o out --resume --learning-rate 0.1"),
         ("watched.py -ma.hdf5 -s3", "watched.py --resume --learning-rate 0.1"),
         ("watched.py --model=a.hdf5 --start_epoch=3", "watched.py --resume --learning-rate 0.1"),
@@ -364,13 +375,8 @@ def test_a_watched_run_goes_on_from_its_newest_checkpoint_with_a_rate_to_edit(co
 
 
 def test_the_command_of_an_unattended_run_keeps_its_model_and_its_rate():
-    def unattended():
-        unattended = parser("unattended.py")
-        unattended.add_argument("-m", "--model")
-        return unattended
-
     command = "unattended.py --model out/model.hdf5 --learning-rate 0.5"
-    assert go_on(command, parser=unattended) == f"python {command} --resume"
+    assert go_on(command, watched=False) == f"python {command} --resume"
 
 
 def test_the_command_names_the_backend_that_was_asked_for(monkeypatch):
@@ -384,14 +390,14 @@ def test_the_command_has_every_digit_of_the_rate():
 
 def test_the_command_can_be_typed_as_it_is():
     argv = ["watched.py", "--output", "my results", "--data", "it's"]
-    command = options.command_to_go_on(argv, watched().parse_args(argv[1:]))
+    command = options.command_to_go_on(argv, watched=True)
     assert command == """python watched.py --output 'my results' --data 'it'"'"'s' --resume"""
 
 
 def test_the_command_gives_the_options_it_was_made_of(checkpoint):
     """Typed again, it goes on with the same options, whatever the first command said."""
     argv = ["watched.py", "-c", str(checkpoint.parent), "--seed", "7", "--epochs", "25"]
-    command = options.command_to_go_on(argv, watched().parse_args(argv[1:]), 0.001)
+    command = options.command_to_go_on(argv, watched=True, learning_rate=0.001)
     args, read = parsed(*command.split()[2:])
     assert read.path == checkpoint
     assert (args.seed, args.epochs, args.learning_rate) == (7, 25, 0.001)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.randomcrop import RandomCrop
+from pipeline.augmentation.geometry import RandomCrop
 
 PADDING = 2
 
@@ -22,7 +22,7 @@ def crops(image):
 def test_every_crop_of_the_reflected_image_is_equally_likely(image):
     count = 5_000
     images = np.repeat(image[None], count, axis=0)
-    cropped = RandomCrop(PADDING).augment(images, np.random.default_rng(1))
+    cropped = RandomCrop(PADDING)(images, np.random.default_rng(1))
     expected = crops(image)
     corners = np.array([expected[crop.tobytes()] for crop in cropped])
     shares = np.bincount(corners @ [2 * PADDING + 1, 1], minlength=25) / count
@@ -31,6 +31,6 @@ def test_every_crop_of_the_reflected_image_is_equally_likely(image):
 
 
 def test_images_of_any_type_are_cropped(image):
-    cropped = RandomCrop(PADDING).augment(image[None].astype(np.float32), np.random.default_rng(1))
+    cropped = RandomCrop(PADDING)(image[None].astype(np.float32), np.random.default_rng(1))
     assert cropped.dtype == np.float32
     assert cropped[0].astype(np.uint8).tobytes() in crops(image)

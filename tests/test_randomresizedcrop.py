@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.randomresizedcrop import RandomResizedCrop
-from pipeline.preprocessing.rectangles import draw_rectangles
+from pipeline.augmentation.geometry import RandomResizedCrop
+from pipeline.augmentation.rectangles import draw_rectangles
 
 
 def test_the_rectangle_fills_the_whole_image():
@@ -10,7 +10,7 @@ def test_the_rectangle_fills_the_whole_image():
     rows, columns = np.mgrid[:64, :64] * 2.0
     image = np.stack([rows, columns, rows], axis=-1).astype(np.float32)
     images = np.repeat(image[None], 100, axis=0)
-    cropped = RandomResizedCrop(0.35).augment(images, np.random.default_rng(0))
+    cropped = RandomResizedCrop(0.35)(images, np.random.default_rng(0))
     settings = (0.35, 1.0), (3 / 4, 4 / 3)
     drawn = draw_rectangles(100, 64, 64, *settings, np.random.default_rng(0))
     assert cropped.shape == images.shape
@@ -24,7 +24,7 @@ def test_the_rectangle_fills_the_whole_image():
 
 def test_without_room_for_a_smaller_one_nothing_changes():
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
-    cropped = RandomResizedCrop(1.0, (1.0, 1.0)).augment(images, np.random.default_rng(0))
+    cropped = RandomResizedCrop(1.0, (1.0, 1.0))(images, np.random.default_rng(0))
     np.testing.assert_array_equal(cropped, images)
 
 
@@ -32,7 +32,7 @@ def test_a_wide_image_is_squashed_no_more_than_the_ratio_allows():
     """Of an image that shows its own columns: the result shows which were cut out."""
     columns = np.broadcast_to(np.arange(96, dtype=np.float32), (32, 96))
     images = np.repeat(columns[None, ..., None], 200, axis=0)
-    cropped = RandomResizedCrop(0.35).augment(images, np.random.default_rng(0))
+    cropped = RandomResizedCrop(0.35)(images, np.random.default_rng(0))
     seen = cropped[:, 0, -1, 0] - cropped[:, 0, 0, 0]
     assert seen.max() <= 32 * 4 / 3
     amid = (seen == 42) & (cropped[:, 0, 0, 0] == 26)

@@ -37,6 +37,14 @@ def test_a_part_that_does_not_exist_is_refused():
         replace(PLAIN, cutuot=12)
     with pytest.raises(ValueError, match="not 'alternate'"):
         replace(PLAIN, flip="alternate")
+    with pytest.raises(ValueError, match="not 'exponential'"):
+        replace(PLAIN, schedule="exponential")
+
+
+def test_only_a_cosine_has_a_warm_up():
+    with pytest.raises(ValueError, match="warmup_epochs 5 needs the schedule 'cosine'"):
+        replace(PLAIN, warmup_epochs=5)
+    replace(PLAIN, warmup_epochs=5, schedule="cosine")
 
 
 def test_images_are_not_mirrored_twice():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.rectangles import centred_rectangle, draw_rectangles
+from pipeline.augmentation.rectangles import centred_rectangle, draw_rectangles
 
 SCALE, RATIO = (0.35, 1.0), (3 / 4, 4 / 3)
 

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files.modelfile import read_checkpoint
 
 SCRIPT = "resnet18_cifar10.py"
-RECIPE = ("--batch-size", 32, "--augment", "--schedule", "linear", "--every", 1)
+RECIPE = ("--batch-size", 32, "--recipe", "augmented", "--every", 1)
 CHECKPOINTS = "checkpoints_resnet18_scratch"
 
 
@@ -57,7 +57,7 @@ def test_a_run_leaves_its_results_under_the_models_name(straight):
     assert history["learning_rate"] == [0.01, 0.005]
     assert record["parameters"] == 11_191_242
     assert len(record["images_per_second"]) == 2
-    assert record["options"]["model"] == "scratch"
+    assert record["options"]["recipe"] == "augmented"
     assert (straight / "resnet18_cifar10_scratch.png").stat().st_size > 0
     report = (straight / "resnet18_cifar10_scratch_report.txt").read_text()
     accuracy = re.search(r"accuracy +(\d\.\d{4}) +20", report)[1]
@@ -74,7 +74,7 @@ def test_a_resumed_run_remembers_its_recipe_and_ends_like_one_that_was_not(
     assert results(tmp_path)[0] == results(straight)[0]
     assert (tmp_path / last).read_bytes() == (straight / last).read_bytes()
     remembered = read_checkpoint(tmp_path / last).options
-    assert (remembered["augment"], remembered["schedule"]) == (True, "linear")
+    assert remembered["recipe"] == "augmented"
     keras.models.load_model(tmp_path / last)
 
 
@@ -172,10 +172,25 @@ def test_options_of_other_networks_are_refused(run_python, tmp_path):
 
 def test_the_command_to_go_on_keeps_the_model(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    parser = options.training_parser(
-        "", ("cifar10",), resnet18_cifar10.config.TRAINING, "output", "checkpoints"
-    )
-    parser.add_argument("--model")
-    argv = ["--model", "keras_hub", "--batch-size", "32"]
-    command = options.command_to_go_on([SCRIPT, *argv], parser.parse_args(argv), 0.001)
-    assert command == f"python {SCRIPT} {' '.join(argv)} --resume --learning-rate 0.001"
+    command = [SCRIPT, "--model", "keras_hub", "--batch-size", "32"]
+    again = options.command_to_go_on(command, watched=False)
+    assert again == f"python {' '.join(command)} --resume"
+
+
+def test_checkpoints_that_remember_the_former_options_go_on_with_the_same_recipe(
+    tmp_path, write_checkpoint
+):
+    def resumed(**former):
+        saved = {"script": SCRIPT, "model": "scratch", "dataset": "digits", **former}
+        path = write_checkpoint(tmp_path / CHECKPOINTS / "epoch_1.hdf5", 1, options=saved)
+        experiment = resnet18_cifar10.config.EXPERIMENTS["scratch"]
+        parser = options.training_parser("", experiment)
+        parser.prog = SCRIPT
+        argv = ["--resume", "--checkpoints", str(path.parent)]
+        return options.parse_training(parser, experiment, argv)[0].recipe
+
+    assert resumed(augment=False, schedule="constant") == "faithful"
+    assert resumed(augment=True, schedule="linear") == "augmented"
+    for former in ({"augment": True, "schedule": "constant"}, {"schedule": "linear"}):
+        with pytest.raises(UserError, match="recipe that there no longer is"):
+            resumed(**former)

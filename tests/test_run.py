@@ -5,25 +5,23 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import keras
 import pytest
+from toy import experiment
 
 from pipeline.backend import processor, uses_onednn
-from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
+from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
-from pipeline.training.recipe import Recipe
+from pipeline.training.experiment import Options
 from pipeline.training.run import Run
 
-DEFAULTS = {
-    "epochs": 10,
-    "batch_size": 64,
-    "learning_rate": 0.1,
-    "stages": (1,),
-    "filters": (4, 8),
-}
 HISTORY = {"loss": [2.0, 1.5, 1.25], "learning_rate": [0.1, 0.1, 0.1]}
+TOY = experiment(epochs=10)
+TRAIN_IT = replace(TOY, name="train_it")
+SCRIPT = "train_it.py"
 
 
 @pytest.fixture
@@ -33,13 +31,13 @@ def output(tmp_path):
 
 @pytest.fixture
 def run(output):
-    """Starts a run: `run("--resume")`."""
+    """Starts a run: `run(epochs=20)`, or goes on: `run(resume=True)`."""
 
-    def run(*argv, checkpoint=None, **settings):
-        parser = training_parser("A test.", ("digits",), DEFAULTS, str(output), "checkpoints")
-        parser.prog = "train_it.py"
-        args, found = parse_training(parser, argv)
-        return Run("train_it.py", args, checkpoint or found, **settings)
+    def run(experiment=TRAIN_IT, checkpoint=None, **options):
+        options = experiment.resolve(Options(**{"output": str(output), **options}))
+        if options.resume and checkpoint is None:
+            checkpoint = newest_checkpoint(Path(options.checkpoints))
+        return Run(experiment, options, checkpoint, SCRIPT)
 
     return run
 
@@ -47,7 +45,7 @@ def run(output):
 @pytest.fixture
 def checkpoint(output, write_checkpoint):
     """The checkpoint of an earlier run's third epoch."""
-    options = {"script": "train_it.py", "dataset": "digits"}
+    options = {"script": SCRIPT, "dataset": "toy"}
     return write_checkpoint(output / "checkpoints" / "epoch_3.hdf5", 3, HISTORY, options)
 
 
@@ -68,11 +66,11 @@ def test_a_new_run_starts_with_nothing_and_writes_nothing_but_its_locks(run, out
 
 
 def test_results_may_have_another_name(run, output):
-    assert run(name="small").report_path == output / "small_report.txt"
+    assert run(replace(TOY, name="small")).report_path == output / "small_report.txt"
 
 
 def test_the_models_folder_is_made(run, tmp_path):
-    run(model_path=tmp_path / "a" / "b" / "model.hdf5")
+    run(model=str(tmp_path / "a" / "b" / "model.hdf5"))
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -95,38 +93,38 @@ def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
     assert checkpoint.exists()
 
 
-@pytest.mark.parametrize("argv", [(), ("--resume",)])
-def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, argv, tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()
     with pytest.raises(
         UserError, match=r"model\.hdf5 is the model of an earlier run: give another"
     ):
-        run(*argv, model_path=tmp_path / "model.hdf5")
+        run(resume=resume, model=str(tmp_path / "model.hdf5"))
 
 
-@pytest.mark.parametrize("argv", [(), ("--resume",)])
-def test_a_run_without_a_checkpoint_does_not_overwrite_the_best_one(run, argv, output):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_checkpoint_does_not_overwrite_the_best_one(run, resume, output):
     (output / "checkpoints").mkdir(parents=True)
     (output / "checkpoints" / "best.hdf5").touch()
     with pytest.raises(UserError, match=r"best\.hdf5 is the best checkpoint of an earlier run"):
-        run(*argv)
+        run(resume=resume)
 
 
 def test_a_finished_run_of_one_epoch_is_not_overwritten(run, output):
     output.mkdir()
     (output / "train_it.json").write_text(json.dumps({"loss": [2.0]}))
-    run("--resume", "--checkpoints", str(output / "elsewhere"))
+    run(resume=True, checkpoints=str(output / "elsewhere"))
     (output / "train_it_report.txt").touch()
     with pytest.raises(UserError, match="belongs to another run"):
-        run("--resume", "--checkpoints", str(output / "elsewhere"))
+        run(resume=True, checkpoints=str(output / "elsewhere"))
 
 
 def test_a_history_that_cannot_be_read_is_not_overwritten(run, output):
     output.mkdir()
     (output / "train_it.json").write_text("notes")
-    for argv in ((), ("--resume",)):
+    for resume in (False, True):
         with pytest.raises(UserError, match=r"train_it\.json is damaged or not a history"):
-            run(*argv)
+            run(resume=resume)
 
 
 def test_results_of_another_name_do_not_stand_in_the_way(run, output):
@@ -137,45 +135,48 @@ def test_results_of_another_name_do_not_stand_in_the_way(run, output):
 
 # recipes
 
-RECIPE = Recipe(10, 64, 0.1, reg=0, module_reg=0, momentum=0.9, affine={"shift": 0.1})
+RECIPE = replace(TOY.recipes["plain"], affine={"shift": 0.1})
 
 
 @pytest.fixture
-def of_recipe(run, checkpoint, write_checkpoint):
+def going_on(run, checkpoint, write_checkpoint):
     """Goes on from the checkpoint of a run by RECIPE."""
-    trained = run("--resume", recipe=RECIPE).options
-    write_checkpoint(checkpoint, 3, HISTORY, trained)
-    return partial(run, "--resume")
+    trained = run(resume=True)
+    trained.follow(RECIPE)
+    write_checkpoint(checkpoint, 3, HISTORY, trained.remembered)
+    del trained
+    return partial(run, resume=True)
 
 
-def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(of_recipe):
-    same = of_recipe("--epochs", "20", "--learning-rate", "0.5", recipe=replace(RECIPE, epochs=7))
-    parts = same.options["recipe_parts"]
+def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(going_on):
+    same = going_on(epochs=20, learning_rate=0.5)
+    same.follow(replace(RECIPE, epochs=7))
+    parts = same.remembered["recipe_parts"]
     assert (parts["momentum"], parts["affine"]) == (0.9, {"shift": 0.1})
-    assert (same.options["epochs"], same.options["learning_rate"]) == (20, 0.5)
+    assert (same.remembered["epochs"], same.remembered["learning_rate"]) == (20, 0.5)
     assert not {"epochs", "learning_rate", "batch_size"} & parts.keys()
 
 
-def test_a_recipe_that_was_changed_meanwhile_is_refused(of_recipe):
+def test_a_recipe_that_was_changed_meanwhile_is_refused(going_on):
     with pytest.raises(UserError, match=r"epoch_3.* was trained with cutout 0, .* has 12 now: put"):
-        of_recipe(recipe=replace(RECIPE, cutout=12))
+        going_on().follow(replace(RECIPE, cutout=12))
 
 
 # going on
 
 
 def test_a_run_goes_on_where_its_checkpoint_stands(run, checkpoint):
-    resumed = run("--resume")
+    resumed = run(resume=True)
     assert (resumed.start_epoch, resumed.history) == (3, HISTORY)
     assert resumed.checkpoint.path == checkpoint
 
 
 def test_another_backend_than_the_checkpoints_is_told(run, checkpoint, write_checkpoint, capsys):
-    run("--resume")
+    run(resume=True)
     assert "backend:" not in capsys.readouterr().out
-    options = {"script": "train_it.py", "dataset": "digits", "backend": "abacus"}
+    options = {"script": SCRIPT, "dataset": "toy", "backend": "abacus"}
     write_checkpoint(checkpoint, 3, HISTORY, options)
-    run("--resume")
+    run(resume=True)
     assert f"  backend: abacus -> {keras.backend.backend()}\n" in capsys.readouterr().out
 
 
@@ -183,7 +184,7 @@ def test_a_run_may_replace_its_own_model_and_longer_history(run, checkpoint, out
     longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
     (output / "train_it.json").write_text(json.dumps(longer))
     (tmp_path / "model.hdf5").touch()
-    assert run("--resume", model_path=tmp_path / "model.hdf5").start_epoch == 3
+    assert run(resume=True, model=str(tmp_path / "model.hdf5")).start_epoch == 3
 
 
 def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):
@@ -191,14 +192,14 @@ def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, outpu
     with pytest.raises(
         UserError, match=r"train_it\.json belongs to another run .*another --output"
     ):
-        run("--resume")
+        run(resume=True)
 
 
 def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(run, output):
     """The history of an epoch is written before its checkpoint."""
     output.mkdir()
     (output / "train_it.json").write_text('{"loss": [2.0], "learning_rate": [0.1]}')
-    assert run("--resume").start_epoch == 0
+    assert run(resume=True).start_epoch == 0
 
 
 def test_a_checkpoint_from_elsewhere_does_not_go_on_over_a_history(run, output, checkpoint):
@@ -215,12 +216,12 @@ def test_a_second_run_in_the_same_folders_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="output is in use by another process: wait for it"):
         run()
     with pytest.raises(UserError, match="checkpoints is in use by another process"):
-        run("--output", str(tmp_path / "b"), "--checkpoints", str(first.checkpoints))
-    run("--output", str(tmp_path / "c"))
+        run(output=str(tmp_path / "b"), checkpoints=str(first.checkpoints))
+    run(output=str(tmp_path / "c"))
 
 
 def test_output_and_checkpoints_may_be_one_folder(run, output):
-    run("--checkpoints", str(output))
+    run(checkpoints=str(output))
 
 
 LOCK = (
@@ -250,14 +251,14 @@ def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_netwo
     output.mkdir()
     (output / "cpuinfo").write_text("model name\t: A 9\nflags\t\t: sse avx2\n")
     model = tiny_network()
-    run("--seed", "3").record(model, images_per_second=[90.0, 91.5])
+    run(seed=3).record(model, images_per_second=[90.0, 91.5])
     record = json.loads((output / "train_it_options.json").read_text())
     assert record["options"]["seed"] == 3
     assert record["options"]["filters"] == [4, 8]
     assert record["parameters"] == model.count_params()
     assert record["images_per_second"] == [90.0, 91.5]
     assert record["versions"]["keras"] == keras.__version__
-    assert record["command"].startswith("python ")
+    assert record["command"] is None
     assert record["options"]["backend"] == keras.backend.backend()
     assert record["python"] == sys.version.split()[0]
     assert record["devices"]

@@ -209,7 +209,7 @@ def test_divergence_stops_with_epoch_batch_and_what_to_do(data, tmp_path):
         (["--model", "nowhere.hdf5"], "nowhere.hdf5: there is no such file"),
         (["--data", "nowhere"], "nowhere: there is no such file or folder"),
         (["--epochs", "0"], "--epochs: 0 is below 1"),
-        (["--filters", "16", "16", "32"], "got 3 filters for 3 stages"),
+        (["--filters", "16", "16", "32"], "got 3 filters (16, 16, 32) for 3 stages"),
         (["--learning-rate", "nan"], "nan is not a positive number"),
         (["--precision", "float8"], "invalid choice: 'float8'"),
         (["--output", "README.md/output"], "README.md/output: Not a directory"),

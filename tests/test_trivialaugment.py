@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.preprocessing.draw import Draw
-from pipeline.preprocessing.trivialaugment import OPERATIONS, TrivialAugment
+from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.trivialaugment import OPERATIONS, TrivialAugment
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_equalization_is_pils():
 
 def augmented(images, epoch=0, **settings):
     draw = Draw(0, epoch, 0, np.arange(len(images)))
-    return TrivialAugment(**settings).augment(images.copy(), draw)
+    return TrivialAugment(**settings)(images.copy(), draw)
 
 
 def test_as_many_images_as_told_are_chosen_and_every_operation_is_as_likely(photos, monkeypatch):
@@ -172,7 +172,7 @@ def test_as_many_images_as_told_are_chosen_and_every_operation_is_as_likely(phot
         return apply
 
     spies = {name: op._replace(apply=spy(name)) for name, op in OPERATIONS.items()}
-    monkeypatch.setattr("pipeline.preprocessing.trivialaugment.OPERATIONS", spies)
+    monkeypatch.setattr("pipeline.augmentation.trivialaugment.OPERATIONS", spies)
     augmented(np.repeat(photos[:1], 14_000, axis=0), probability=0.5)
     counts = np.array([len(seen[name]) for name in OPERATIONS])
     assert counts == pytest.approx(np.full(14, 500), abs=90)

@@ -1,4 +1,4 @@
-"""The command line of the training scripts: options defined once, and going on from a checkpoint.
+"""The command line of the training scripts: their options, and going on from a checkpoint.
 
 Nothing here imports Keras, so that `--help` and wrong options are answered at once.
 """
@@ -10,26 +10,24 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from pipeline.errors import UserError, one_line
+from pipeline.errors import NetworkError, UserError, one_line
+from pipeline.nn.spec import Architecture
+from pipeline.training.experiment import REMEMBERED, Experiment, Options
 
 if TYPE_CHECKING:
     from pipeline.files.modelfile import Checkpoint
-    from pipeline.training.recipe import Recipe
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# What makes a run the run it is, beside the options that a script has defaults of its own for; a
-# checkpoint brings these options back.
-SHARED_RUN_OPTIONS = ("dataset", "data", "every", "seed", "precision")
-# Of a run's options, what the weights in a checkpoint and the optimizer's variables depend on.
-NETWORK_OPTIONS = ("dataset", "stages", "filters", "model", "recipe")
-
-# What a recipe has a default of its own for.
-OF_RECIPES = ("epochs", "batch_size", "learning_rate")
+# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on.
+OF_THE_NETWORK = ("dataset", "stages", "filters", "recipe")
+# What options were called by earlier versions, whose checkpoints still have them.
+FORMER_NAMES = {"hdf5": "data"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,86 +45,81 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, one_line(f"error: {message} (see {self.prog} --help)") + "\n")
 
 
-def training_parser(
-    description: str,
-    datasets: Sequence[str],
-    defaults: dict,
-    output: str,
-    checkpoints: str,
-    recipes: Mapping[str, Recipe] | None = None,
-) -> Parser:
-    """Makes the parser of a training script with the options that all of them share.
+def training_parser(description: str, experiment: Experiment) -> Parser:
+    """Makes the parser of a training script.
 
     Args:
         description: the script's docstring.
-        datasets: choices of --dataset, the default first; none where the script has but one.
-        defaults: values of epochs, batch_size and learning_rate, of stages and filters where the
-            network has them to choose, and of options that the script adds itself and that a
-            checkpoint is to bring back. With recipes, recipe instead of the first three.
-        output: default folder of the results.
-        checkpoints: default folder of the checkpoints, below the results' folder; `{option}`
-            stands for an option's value.
-        recipes: choices of --recipe, which supplies the defaults of the first three.
+        experiment: whose values are the options' defaults. Where it has but one data set or recipe,
+            there is no option for it, and likewise for the stages of a network that has none.
     """
+    defaults = experiment.resolve(Options())
     parser = Parser(description)
     add = parser.add_argument
-    add("-c", "--checkpoints", metavar="FOLDER", help=f"default: OUTPUT/{checkpoints}")
-    add("-o", "--output", default=output, metavar="FOLDER", help="results (default: %(default)s)")
+    add("-o", "--output", metavar="FOLDER", help="results (default: %(default)s)")
+    checkpoints = f"default: OUTPUT/{experiment.checkpoints}"
+    add("-c", "--checkpoints", metavar="FOLDER", help=checkpoints)
     add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
-    if datasets:
-        add("--dataset", choices=datasets, default=datasets[0], help="default: %(default)s")
+    if experiment.watched:
+        add("-m", "--model", dest="checkpoint", metavar="FILE", help="checkpoint to go on from")
+        add(
+            "-s",
+            "--start-epoch",
+            "--start_epoch",
+            type=int,
+            metavar="N",
+            help="its epoch, to be checked",
+        )
+    elif experiment.model:
+        final = f"where the final model goes (default: OUTPUT/{experiment.model})"
+        add("-m", "--model", metavar="FILE", help=final)
+    if len(experiment.datasets) > 1:
+        add("--dataset", choices=tuple(experiment.datasets), help="default: %(default)s")
+    if experiment.data:
+        add(
+            "--hdf5",
+            "--data",
+            dest="data",
+            metavar="FOLDER",
+            help="the built files (default: %(default)s)",
+        )
+    else:
         add("--data", metavar="PATH", help="local copy of the data set")
+    if len(experiment.recipes) > 1:
+        brings = "brings defaults of its own for the next three (default, and shown: %(default)s)"
+        add("--recipe", choices=tuple(experiment.recipes), help=brings)
     add("--epochs", type=positive_int, metavar="N", help="epoch to reach (default: %(default)s)")
     add("--batch-size", type=positive_int, metavar="N", help="default: %(default)s")
     add("--learning-rate", type=_positive_float, metavar="LR", help="default: %(default)s")
-    if recipes:
-        shown = "brings defaults of its own for these three (default, and shown: %(default)s)"
-        add("--recipe", choices=tuple(recipes), help=shown)
-        defaults = {**_recipe_defaults(recipes[defaults["recipe"]]), **defaults}
-    if "stages" in defaults:
-        add_network_options(parser, defaults)
-    add("--every", type=positive_int, default=5, metavar="N", help="keep every Nth checkpoint (5)")
-    add("--seed", type=_seed, default=42, metavar="S", help="default: %(default)s")
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="default: %(default)s")
-    add("--workers", type=positive_int, default=2, metavar="N", help="threads making batches (2)")
-    run_options = [
-        name for name in SHARED_RUN_OPTIONS if datasets or name not in ("dataset", "data")
-    ]
-    parser.set_defaults(
-        **defaults,
-        default_checkpoints=checkpoints,
-        run_options=(*run_options, *defaults),
-        recipes=recipes,
-    )
+    if experiment.architecture.stages:
+        add_network_options(parser)
+    add("--every", type=positive_int, metavar="N", help="keep every Nth checkpoint (%(default)s)")
+    add("--seed", type=_seed, metavar="S", help="default: %(default)s")
+    add("--precision", choices=PRECISIONS, help="default: %(default)s")
+    add("--workers", type=positive_int, metavar="N", help="threads making batches (%(default)s)")
+    parser.set_defaults(**vars(defaults))
     return parser
 
 
-def add_network_options(parser: Parser, defaults: dict) -> None:
-    """Adds --stages and --filters, with the defaults of these names."""
+def add_network_options(parser: Parser) -> None:
+    """Adds --stages and --filters."""
     add = parser.add_argument
     add("--stages", type=positive_int, nargs="+", metavar="N", help="residual modules a stage")
     add("--filters", type=positive_int, nargs="+", metavar="N", help="of stem and each stage")
-    parser.set_defaults(stages=defaults["stages"], filters=defaults["filters"])
 
 
-def add_checkpoint_options(parser: Parser) -> None:
-    """Adds --model and --start_epoch, by which a watched run goes on from a checkpoint."""
-    add = parser.add_argument
-    add("-m", "--model", dest="checkpoint", metavar="FILE", help="checkpoint to go on from")
-    add("-s", "--start_epoch", type=int, metavar="N", help="its epoch, to be checked")
+def chosen_network(
+    parser: Parser, architecture: Architecture, args: argparse.Namespace | Options
+) -> Architecture:
+    """Returns an architecture with the --stages and --filters that were given, if any.
 
-
-def check_network(parser: Parser, args: argparse.Namespace) -> None:
-    """Refuses --stages and --filters that `ResNet.build` would refuse, before Keras is loaded."""
-    if "stages" not in args:
-        return
-    if len(args.filters) != len(args.stages) + 1:
-        parser.error(
-            "--filters takes one number for the stem and one a stage: "
-            f"got {len(args.filters)} filters for {len(args.stages)} stages"
-        )
-    if any(number % 4 for number in args.filters[1:]):
-        parser.error(f"--filters of the stages must be multiples of 4: got {_text(args.filters)}")
+    What `ResNet.build` would refuse ends the script here, before Keras is loaded.
+    """
+    given = {name: getattr(args, name) for name in ("stages", "filters")}
+    try:
+        return replace(architecture, **{name: tuple(of) for name, of in given.items() if of})
+    except NetworkError as error:
+        parser.error(f"--stages and --filters: {error}")
 
 
 def positive_int(text: str) -> int:
@@ -135,80 +128,82 @@ def positive_int(text: str) -> int:
 
 
 def parse_training(
-    parser: Parser, argv: Sequence[str] | None = None
-) -> tuple[argparse.Namespace, Checkpoint | None]:
+    parser: Parser, experiment: Experiment, argv: Sequence[str] | None = None
+) -> tuple[Options, Checkpoint | None, dict[Path, TextIO]]:
     """Parses the command line, under which the options of the checkpoint to go on from lie.
 
     So the command line decides over the checkpoint, and the checkpoint over the defaults. What
     differs from the checkpoint is printed.
 
     Args:
-        parser: from `training_parser`; a script may have added a `checkpoint` and a `start_epoch`.
+        parser: from `training_parser`.
+        experiment: the one that the parser was made for.
         argv: the command line without the script's name.
 
     Returns:
-        The options, and the checkpoint if training goes on from one. With --resume the options
-        hold, as `locks` by folder, the lock under which the checkpoint was looked for.
+        The options, resolved; the checkpoint if training goes on from one; and the locks, by
+        folder, under which the checkpoint was looked for.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or at odds with the options, or another
             process is at work in the folder that --resume looks into.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parse(parser, argv)
-    checkpoint = _checkpoint(parser, args)
+    args = parser.parse_args(argv)
+    options = _options(parser, experiment, argv)
+    checkpoint, locks = _checkpoint(parser, args, options)
     if checkpoint is None:
-        check_network(parser, args)
-        return args, None
+        chosen_network(parser, experiment.architecture, options)
+        return options, None, locks
 
     if checkpoint.options.get("script") != parser.prog:
         raise UserError(
             f"{checkpoint.path} was written by {checkpoint.options.get('script')}, "
             f"not by {parser.prog}"
         )
-    remembered = _as_arguments(checkpoint, args.run_options)
-    locks = args.locks
-    saved, args = _parse(parser, remembered), _parse(parser, remembered + argv)
-    args.locks = locks
+    arguments = _as_arguments(parser, checkpoint)
+    saved = _options(parser, experiment, arguments)
+    options = _options(parser, experiment, arguments + argv)
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
-    for name in args.run_options:
-        option, old, new = f"--{name.replace('_', '-')}", getattr(saved, name), getattr(args, name)
+    changed = []
+    for name, option in _flags(parser).items():
+        old, new = getattr(saved, name), getattr(options, name)
         if old == new:
             continue
-        if name in NETWORK_OPTIONS:
+        if name in OF_THE_NETWORK:
             raise UserError(
                 f"{checkpoint.path} was trained with {option} {_text(old)}, and this run asks for "
                 f"{_text(new)}: leave the option out to go on, or start a run of its own without "
                 "the checkpoint"
             )
-        print(f"  {option}: {_text(old)} -> {_text(new)}")
-    if args.learning_rate == saved.learning_rate:
-        print(f"  --learning-rate: {args.learning_rate} (the checkpoint's)")
-    if checkpoint.epoch > args.epochs:
+        changed.append(f"  {option}: {_text(old)} -> {_text(new)}")
+    if checkpoint.epoch > options.epochs:
         raise UserError(
-            f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs {args.epochs}"
+            f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs "
+            f"{options.epochs}"
         )
-    return args, checkpoint
+    useless = [line for line in changed if not line.startswith("  --epochs:")]
+    if useless and checkpoint.epoch == options.epochs:
+        raise UserError(
+            f"{checkpoint.path} is at epoch {checkpoint.epoch} of {options.epochs} already, and "
+            f"nothing is left to train with{useless[0][1:]}: raise --epochs"
+        )
+    if options.learning_rate == saved.learning_rate:
+        changed.append(f"  --learning-rate: {options.learning_rate} (the checkpoint's)")
+    print(*changed, sep="\n")
+    return options, checkpoint, locks
 
 
-def run_options(args: argparse.Namespace, script: str) -> dict:
-    """Returns what a checkpoint keeps of the options."""
-    return {"script": script} | {name: getattr(args, name) for name in args.run_options}
-
-
-def command_to_go_on(
-    argv: Sequence[str], args: argparse.Namespace, learning_rate: float | None = None
-) -> str:
+def command_to_go_on(argv: Sequence[str], watched: bool, learning_rate: float | None = None) -> str:
     """Returns the command that goes on from the newest checkpoint of the run started by `argv`.
 
     Args:
         argv: the command line, the script's name included.
-        args: the options it was parsed to.
+        watched: whether --model names the checkpoint that the run went on from.
         learning_rate: as for `command_again`.
     """
     arguments = _without(argv[1:], "--resume", values=0)
-    names_checkpoint = hasattr(args, "checkpoint")  # elsewhere --model means something else
-    for option in ("-m", "--model", "-s", "--start_epoch") if names_checkpoint else ():
+    for option in ("-m", "--model", "-s", "--start-epoch", "--start_epoch") if watched else ():
         arguments = _without(arguments, option, values=1)
     return command_again([argv[0], *arguments, "--resume"], learning_rate)
 
@@ -228,67 +223,83 @@ def command_again(argv: Sequence[str], learning_rate: float | None = None) -> st
     return f"{chosen}python {shlex.join(argv)}"
 
 
-def _checkpoint(parser: Parser, args: argparse.Namespace) -> Checkpoint | None:
+def _checkpoint(
+    parser: Parser, args: argparse.Namespace, options: Options
+) -> tuple[Checkpoint | None, dict[Path, TextIO]]:
     named = getattr(args, "checkpoint", None)
     start_epoch = getattr(args, "start_epoch", None)
+    locks = {}
     if named and args.resume:
         parser.error("--model names a checkpoint and --resume looks for one: give one of them")
     if start_epoch is not None and not named:
-        parser.error("--start_epoch goes with --model")
+        parser.error("--start-epoch goes with --model")
     if named:
         from pipeline.files.modelfile import read_checkpoint
 
         checkpoint = read_checkpoint(named)
         if start_epoch is not None and start_epoch != checkpoint.epoch:
             raise UserError(
-                f"--start_epoch {start_epoch} contradicts {named}, "
+                f"--start-epoch {start_epoch} contradicts {named}, "
                 f"which has completed {checkpoint.epoch} epochs"
             )
-        return checkpoint
+        return checkpoint, locks
     if args.resume:
         from pipeline.files.checkpoints import newest_checkpoint
         from pipeline.files.lock import lock
 
-        folder = Path(args.checkpoints).resolve()
+        folder = Path(options.checkpoints).resolve()
         if folder.is_dir():  # none is made yet, as the start may be refused
             # From now on: what another run writes after the reading would be trained once more.
-            args.locks[folder] = lock(folder)
-        checkpoint = newest_checkpoint(Path(args.checkpoints))
+            locks[folder] = lock(folder)
+        checkpoint = newest_checkpoint(Path(options.checkpoints))
         if checkpoint is None:
-            print(f"no checkpoint in {args.checkpoints} yet: starting with the first epoch")
-        return checkpoint
-    return None
+            print(f"no checkpoint in {options.checkpoints} yet: starting with the first epoch")
+        return checkpoint, locks
+    return None, locks
 
 
-def _parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
-    args = parser.parse_args(argv)
-    if args.recipes:
-        parser.set_defaults(**_recipe_defaults(args.recipes[args.recipe]))
-        args = parser.parse_args(argv)
-    if "stages" in args:
-        args.stages, args.filters = list(args.stages), list(args.filters)
-    default_checkpoints = args.default_checkpoints.format_map(vars(args))
-    args.checkpoints = args.checkpoints or str(Path(args.output) / default_checkpoints)
-    args.locks = {}
-    return args
+def _options(parser: Parser, experiment: Experiment, argv: Sequence[str]) -> Options:
+    # The parser's own defaults are for its help; what an option depends on may be given, too.
+    args = parser.parse_args(argv, argparse.Namespace(**vars(Options())))
+    given = {field.name: getattr(args, field.name) for field in fields(Options)}
+    for name in ("stages", "filters"):
+        given[name] = given[name] and tuple(given[name])
+    return experiment.resolve(Options(**given))
 
 
-def _recipe_defaults(recipe: Recipe) -> dict:
-    return {name: getattr(recipe, name) for name in OF_RECIPES}
+def _flags(parser: Parser) -> dict[str, str]:
+    """Returns the flags of the options that a checkpoint remembers, as far as there are any."""
+    flags = {
+        action.dest: action.option_strings[0] for action in parser._actions if action.option_strings
+    }
+    return {name: flags[name] for name in REMEMBERED if name in flags}
 
 
-def _as_arguments(checkpoint: Checkpoint, names: Sequence[str]) -> list[str]:
+def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:
     # Typed anew, the options of a file pass the same checks as the user's.
     arguments = []
+    flags = _flags(parser)
     for name, value in checkpoint.options.items():
-        if name not in names or value is None or value is False:
+        flag = flags.get(FORMER_NAMES.get(name, name))
+        if flag is None or value is None:
             continue
-        values = value if isinstance(value, list) else [] if value is True else [value]
-        texts = [str(element) for element in values]
+        texts = [str(element) for element in (value if isinstance(value, list) else [value])]
         if any(text.startswith("-") for text in texts):  # it would pass for another option
             raise UserError(f"{checkpoint.path} is damaged: its {name} is {_text(value)}")
-        arguments += [f"--{name.replace('_', '-')}", *texts]
-    return arguments
+        arguments += [flag, *texts]
+    return [*arguments, *_former_recipe(checkpoint)]
+
+
+def _former_recipe(checkpoint: Checkpoint) -> list[str]:
+    """Returns the recipe for what ResNet-18's runs once had two options for."""
+    augment = bool(checkpoint.options.get("augment"))
+    linear = checkpoint.options.get("schedule", "constant") != "constant"
+    if augment != linear:
+        raise UserError(
+            f"{checkpoint.path} was trained by a recipe that there no longer is: --augment and "
+            "--schedule linear now go together, as --recipe augmented"
+        )
+    return ["--recipe", "augmented"] if augment else []
 
 
 def _without(arguments: Sequence[str], option: str, values: int) -> list[str]:

@@ -1,19 +1,109 @@
-"""What every data set of images in memory comes as."""
+"""What every data set comes as."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+from sklearn.model_selection import train_test_split
+
+from pipeline.errors import UserError
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
-class Dataset(NamedTuple):
-    """A data set split into training and test images.
+class Images(Protocol):
+    """uint8 RGB images (n, height, width, 3) that are gathered by an array of indices.
 
-    Images are uint8 (n, height, width, 3) in RGB order, labels are int32 (n,).
+    A NumPy array, or something that reads them from disk when they are asked for.
     """
 
-    train_images: np.ndarray
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images to train on and images to evaluate on, and what has to be known about them.
+
+    Attributes:
+        train_images: what the network learns from.
+        train_labels: int32 (n,).
+        test_images: what the network is validated on after every epoch and reported on at the end.
+        test_labels: int32 (m,).
+        label_names: the classes' names, by label.
+        mean: of the training images, float32 (height, width, 3) or (3,); the mean image, pixel by
+            pixel, if left out.
+        may_be_mirrored: whether an image's mirror image is still one of its class.
+    """
+
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
     label_names: tuple[str, ...]
-    """The classes' names, by label."""
+    mean: np.ndarray | None = None
+    may_be_mirrored: bool = True
+
+    def __post_init__(self):
+        if self.mean is None:
+            mean = MeanPreprocessor.of_images(self.train_images).mean
+            object.__setattr__(self, "mean", mean)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height and width in pixels, and channels."""
+        return tuple(self.train_images.shape[1:])
+
+    def with_held_out(self, count: int) -> Dataset:
+        """Puts training images in the place of the test images, drawn at random and always alike.
+
+        At random, since files in the order of their names have similar pictures side by side. A
+        mean image is that of the images which are left to train on.
+
+        Args:
+            count: how many images, the same share of every class.
+
+        Raises:
+            UserError: not every class would have images on both sides.
+        """
+        labels = self.train_labels
+        try:
+            parts = train_test_split(
+                np.arange(len(labels)), test_size=count, stratify=labels, random_state=42
+            )
+        except ValueError as error:
+            raise UserError(
+                f"the recipe's holdout of {count} cannot be taken from {len(labels)} training "
+                f"images ({error})"
+            ) from error
+        kept, held = map(np.sort, parts)
+        return replace(
+            self,
+            train_images=_subset(self.train_images, kept),
+            train_labels=labels[kept],
+            test_images=_subset(self.train_images, held),
+            test_labels=labels[held],
+            mean=None if isinstance(self.train_images, np.ndarray) else self.mean,
+        )
+
+
+def _subset(images: Images, indices: np.ndarray) -> Images:
+    return images[indices] if isinstance(images, np.ndarray) else _Subset(images, indices)
+
+
+class _Subset:
+    """Some of the images of a data set that is too large to be copied."""
+
+    def __init__(self, images: Images, indices: np.ndarray):
+        self._images, self._indices = images, indices
+        self.shape = (len(indices), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return self._images[self._indices[indices]]

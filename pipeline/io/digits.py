@@ -5,17 +5,26 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from pipeline.errors import UserError
 from pipeline.io.dataset import Dataset
 
 SIZE = 32
 
 
-def read_digits() -> Dataset:
+def read_digits(path: str | None = None) -> Dataset:
     """Reads the 1,797 digits of 8x8 pixels that come with scikit-learn as 32x32 RGB images.
+
+    Args:
+        path: none may be given; other data sets are read from there.
 
     Returns:
         1,437 training and 360 test images, split stratified and always alike.
+
+    Raises:
+        UserError: a path is given.
     """
+    if path:
+        raise UserError(f"--data {path}: the digits come with scikit-learn; leave --data out")
     digits = load_digits()
     images = np.empty((len(digits.images), SIZE, SIZE, 3), dtype=np.uint8)
     for image, digit in zip(images, digits.images, strict=True):
@@ -30,4 +39,6 @@ def read_digits() -> Dataset:
         random_state=42,
     )
     names = tuple(str(name) for name in digits.target_names)
-    return Dataset(train_images, train_labels, test_images, test_labels, names)
+    return Dataset(
+        train_images, train_labels, test_images, test_labels, names, may_be_mirrored=False
+    )

@@ -12,8 +12,38 @@ from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
 from pipeline.files.hdf5members import own_member
 from pipeline.files.seal import is_sealed
+from pipeline.io.dataset import Dataset
 from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
 from pipeline.io.hdf5images import HDF5Images
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+
+# What the files of a data set are called in their folder.
+TRAIN, VAL, TEST, MEAN = "train.hdf5", "val.hdf5", "test.hdf5", "mean.json"
+
+
+def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
+    """Opens the HDF5 files of a data set.
+
+    Args:
+        folder: holds them; see `build_tiny_imagenet.py`.
+        split: which of them to evaluate on.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two have other sizes or classes.
+    """
+    train = HDF5DatasetGenerator(Path(folder) / TRAIN)
+    test = HDF5DatasetGenerator(Path(folder) / split)
+    for what in ("size", "label_names"):
+        if getattr(train, what) != getattr(test, what):
+            raise UserError(f"{test.path} has another {what} than {train.path}: build them again")
+    return Dataset(
+        train.images,
+        train.labels,
+        test.images,
+        test.labels,
+        train.class_names,
+        MeanPreprocessor.from_json(Path(folder) / MEAN).mean,
+    )
 
 
 class HDF5DatasetGenerator:
@@ -21,8 +51,8 @@ class HDF5DatasetGenerator:
 
     Args:
         path: the file.
-        classes: how many classes it must have.
-        size: how many pixels wide and high its images must be.
+        classes: how many classes it must have; any number if left out.
+        size: how many pixels wide and high its images must be; any number if left out.
 
     Attributes:
         images: uint8 RGB (n, size, size, 3), left on disk until they are asked for.
@@ -38,7 +68,7 @@ class HDF5DatasetGenerator:
         >>> batches = train.training_batches(64, [AffineAugmenter(flip=True)], seed=42)
     """
 
-    def __init__(self, path: str | Path, classes: int, size: int):
+    def __init__(self, path: str | Path, classes: int | None = None, size: int | None = None):
         self.path = Path(path)
         try:
             with open(self.path, "rb") as file:
@@ -58,6 +88,11 @@ class HDF5DatasetGenerator:
             raise self._damaged(str(error)) from error  # what h5py makes of a damaged file
 
     @property
+    def size(self) -> int:
+        """How many pixels wide and high the images are."""
+        return self.images.shape[1]
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The first of each class's words, by label."""
         return tuple(words.split(",")[0] for _, words in self.label_names)
@@ -70,7 +105,7 @@ class HDF5DatasetGenerator:
         """Returns the batches of one pass in the file's order; arguments as `EvaluationBatches`."""
         return EvaluationBatches(self.images, self.labels, *args, **kwargs)
 
-    def _read(self, file: Any, hdf5: h5py.File, classes: int, size: int) -> None:
+    def _read(self, file: Any, hdf5: h5py.File, classes: int | None, size: int | None) -> None:
         if not hdf5.attrs.get(COMPLETE, False):
             raise self._damaged("it is unfinished")
         file_bytes = os.fstat(file.fileno()).st_size
@@ -79,10 +114,12 @@ class HDF5DatasetGenerator:
             for name in (IMAGES, LABELS, LABEL_NAMES)
         )
 
+        if size is None and images.ndim == 4:
+            size = images.shape[1]
         if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not images.shape[0]:
             raise UserError(
                 f"{self.path} holds {images.dtype} images of shape {images.shape} instead of "
-                f"uint8 (n, {size}, {size}, 3)"
+                f"uint8 (n, {size or 'size'}, {size or 'size'}, 3)"
             )
         if images.chunks:
             raise self._damaged("its images are chunked or compressed")
@@ -93,6 +130,7 @@ class HDF5DatasetGenerator:
             raise self._damaged(f"its labels are {labels.dtype} {labels.shape}")
         if names.ndim != 2 or names.shape[1] != 2 or names.dtype.kind != "S":
             raise self._damaged(f"its label_names are {names.dtype} {names.shape}")
+        classes = names.shape[0] if classes is None else classes
         if names.shape[0] != classes:
             raise UserError(f"{self.path} has {names.shape[0]} classes instead of {classes}")
         ids = labels[:]

@@ -19,6 +19,58 @@ if TYPE_CHECKING:
 MOST_MODULES, MOST_FILTERS, MOST_PIXELS = 1_000, 2**14, 2**12
 
 
+def check_stages(stages: tuple[int, ...], filters: tuple[int, ...]) -> None:
+    """Refuses stages and filters that no `ResNet` has; see `ResNet.build`.
+
+    Raises:
+        NetworkError: their lengths do not fit together, or a number has no meaning.
+    """
+    if not stages or len(filters) != len(stages) + 1:
+        raise NetworkError(
+            "filters must have one number for the stem and one for each stage: "
+            f"got {len(filters)} filters {filters} for {len(stages)} stages {stages}"
+        )
+    if min(stages + filters) < 1:
+        raise NetworkError(f"stages {stages} and filters {filters} must be positive")
+    for number in filters[1:]:
+        if number % 4:
+            raise NetworkError(
+                f"filters of a stage must be a multiple of 4 (the bottleneck has a quarter), "
+                f"not {number}"
+            )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network, but for the images and classes that it is for.
+
+    Attributes:
+        family, stem, stages, filters: as for `NetworkSpec`.
+
+    Raises:
+        NetworkError: `stages` and `filters` do not fit together.
+    """
+
+    family: str = "resnet"
+    stem: str = ""
+    stages: tuple[int, ...] = ()
+    filters: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.family == "resnet":
+            check_stages(self.stages, self.filters)
+
+    def spec(
+        self,
+        image_shape: tuple[int, int, int],
+        label_names: tuple[str, ...],
+        mean: np.ndarray | None,
+    ) -> NetworkSpec:
+        """Returns the network for images of this shape, of these classes, with this mean."""
+        images = {"image_shape": image_shape, "label_names": label_names, "mean": mean}
+        return NetworkSpec(**vars(self), **images)
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
     """Enough to build a network and to use it on pictures.

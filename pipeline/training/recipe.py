@@ -1,16 +1,19 @@
-"""What makes up a way of training, part by part."""
+"""A way of training, part by part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+SCHEDULES = ("constant", "polynomial", "cosine")
 FLIPS = ("", "random", "alternating")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way of training; by default, a part is left out.
+    """All that a run's result depends on, apart from the network, the data and the seed.
+
+    What a field's default leaves out is not done.
 
     Attributes:
         epochs: default of --epochs.
@@ -19,16 +22,19 @@ class Recipe:
         reg: L2 factor of the stem's and the classifier's kernels.
         module_reg: L2 factor of the residual modules' kernels.
         momentum: of SGD.
-        nesterov: whether it is Nesterov's.
-        warmup_epochs: over which the learning rate rises to its highest, before it falls to 0 along
-            a cosine, step by step (arXiv:1608.03983, arXiv:1706.02677); None lets it fall
-            linearly, epoch by epoch.
+        nesterov: whether the momentum is Nesterov's.
+        schedule: "constant" keeps the learning rate, for whoever watches the run to lower it;
+            "polynomial" lowers it to 0 epoch by epoch; "cosine" lowers it to 0 along a cosine, step
+            by step (arXiv:1608.03983).
+        power: exponent of the polynomial schedule; 1 makes it linear.
+        warmup_epochs: over which the learning rate first rises to its highest
+            (arXiv:1706.02677); for the cosine schedule only.
         label_smoothing: share of a label that is spread over all classes (arXiv:1512.00567).
         zero_init: whether the last convolution of every residual branch starts at zero
             (arXiv:1706.02677).
-        ema: momentum of the moving average of the weights, by step, which is what is evaluated and
-            saved (arXiv:1803.05407, with an exponential average).
-        affine: arguments of `AffineAugmenter`, for centred images.
+        ema: momentum, per step, of the moving average of the weights, which is what is evaluated
+            and saved (arXiv:1803.05407, with an exponential average).
+        affine: arguments of `AffineAugmenter`, which is applied to centred images.
         crop_padding: largest shift of `RandomCrop`, in pixels.
         crop_scale: least area of `RandomResizedCrop`, as a fraction.
         flip: "random" for `RandomFlip`, "alternating" for `AlternatingFlip`.
@@ -37,22 +43,24 @@ class Recipe:
         erasing: probability of `RandomErasing`.
         cutmix: probability of `CutMix`.
         cutmix_alpha: of its Beta distribution.
-        plain_epochs: in so many epochs at the end there is neither TrivialAugment nor random
-            erasing nor CutMix.
-        holdout: so many of the training images of CIFAR-10 take the place of the test images, to
-            choose between recipes; Tiny ImageNet has validation images for that.
+        plain_epochs: number of epochs at the end that go without TrivialAugment, random erasing
+            and CutMix.
+        holdout: number of training images that take the place of the test images, to choose
+            between recipes.
 
     Raises:
-        ValueError: there is no such flip, or images would be mirrored twice.
+        ValueError: a field has a value that does not exist, or two contradict each other.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    reg: float
-    module_reg: float
-    momentum: float
+    reg: float = 1e-4
+    module_reg: float = 1e-4
+    momentum: float = 0.9
     nesterov: bool = False
+    schedule: str = "polynomial"
+    power: float = 1.0
     warmup_epochs: int | None = None
     label_smoothing: float = 0.0
     zero_init: bool = False
@@ -70,8 +78,14 @@ class Recipe:
     holdout: int = 0
 
     def __post_init__(self):
-        if self.flip not in FLIPS:
-            raise ValueError(f"flip must be one of {FLIPS}, not {self.flip!r}")
+        for name, values in (("schedule", SCHEDULES), ("flip", FLIPS)):
+            if (value := getattr(self, name)) not in values:
+                raise ValueError(f"{name} must be one of {values}, not {value!r}")
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs} needs the schedule 'cosine', "
+                f"not {self.schedule!r}"
+            )
         if self.flip and self.affine.get("flip"):
             raise ValueError(
                 f"affine {dict(self.affine)} and flip {self.flip!r} would both mirror the images: "
@@ -80,7 +94,7 @@ class Recipe:
 
     @property
     def one_hot(self) -> bool:
-        """Whether labels are to be one-hot, which those that are no longer one class need."""
+        """Whether labels have to be one-hot, because they may be spread over several classes."""
         return self.label_smoothing > 0 or self.cutmix > 0
 
     def unmirrored(self) -> Recipe:

@@ -1,26 +1,30 @@
 """One training run: where its files lie, what it may write, and the record of its options."""
 
-import argparse
+from __future__ import annotations
+
 import dataclasses
 import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import keras
 
 from pipeline.backend import gpu_names, processor, uses_onednn
-from pipeline.command_line import options
 from pipeline.errors import UserError, one_line
-from pipeline.files.atomic import write_atomically
+from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints
 from pipeline.files.lock import lock
 from pipeline.files.modelfile import Checkpoint
 from pipeline.training import history as histories
+from pipeline.training.experiment import REMEMBERED, Experiment, Options
 from pipeline.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.predictions import Predictions
 
 PACKAGES = (
     "keras",
@@ -37,70 +41,93 @@ PACKAGES = (
 
 
 class Run:
-    """The files of a run and the lock on them.
+    """The files of a run and the locks on their folders.
 
     Making one takes the locks, creates the folders and checks that nothing of another run would be
     overwritten; nothing else is written yet.
 
     Args:
-        script: the script's file name.
-        args: the resolved options, with the locks that are held already.
+        experiment: what is trained.
+        options: resolved; see `Experiment.resolve`.
         checkpoint: what the run goes on from.
-        model_path: where the final model goes, if the run has one.
-        name: what the results are named; by default after the script.
-        recipe: what the run trains by; the options decide over its epochs, batch size and learning
-            rate.
+        script: what the checkpoints are marked with; by default the experiment's name.
+        command: what the run was started with, for its record.
+        locks: locks on folders that are held already.
 
     Raises:
-        UserError: another run is at work in the folders, or has left its results in them, or the
-            recipe is not that of the checkpoint any more.
+        UserError: another run is at work in the folders, or has left its results in them.
         OSError: a folder cannot be written.
+
+    Attributes:
+        options, checkpoint: as above.
+        start_epoch: epochs already trained.
+        history: of these epochs.
+        remembered: what every checkpoint keeps of the options.
     """
 
     def __init__(
         self,
-        script: str,
-        args: argparse.Namespace,
-        checkpoint: Checkpoint | None,
-        model_path: Path | None = None,
-        name: str | None = None,
-        recipe: Recipe | None = None,
+        experiment: Experiment,
+        options: Options,
+        checkpoint: Checkpoint | None = None,
+        script: str | None = None,
+        command: str | None = None,
+        locks: Mapping[Path, TextIO] | None = None,
     ):
-        self.args = args
+        self.options = options
         self.checkpoint = checkpoint
-        self.options = options.run_options(args, script) | {"backend": keras.backend.backend()}
-        if recipe:
-            self.options["recipe_parts"] = {
-                part: value
-                for part, value in dataclasses.asdict(recipe).items()
-                if part not in options.OF_RECIPES  # the options decide over these
-            }
+        self.remembered = {
+            "script": script or experiment.name,
+            **{name: getattr(options, name) for name in REMEMBERED},
+            "backend": keras.backend.backend(),
+        }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
+        self._command = command
 
-        self.name = name or Path(script).stem
-        output = Path(args.output)
-        self.checkpoints = Path(args.checkpoints)
-        self.history_path = output / f"{self.name}.json"
-        self.curve_path = output / f"{self.name}.png"
-        self.report_path = output / f"{self.name}_report.txt"
-        self.options_path = output / f"{self.name}_options.json"
+        output = Path(options.output)
+        self.checkpoints = Path(options.checkpoints)
+        self.history_path = output / f"{experiment.name}.json"
+        self.curve_path = output / f"{experiment.name}.png"
+        self.report_path = output / f"{experiment.name}_report.txt"
+        self.options_path = output / f"{experiment.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
-        self._locks = [args.locks.get(folder) or lock(folder) for folder in folders]
+        self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
+        model_path = Path(options.model) if options.model else None
         if model_path:
             model_path.parent.mkdir(parents=True, exist_ok=True)
         self._refuse_to_overwrite(model_path)
-        self._refuse_another_recipe()
         before = checkpoint.options.get("backend") if checkpoint else None
-        if before and before != self.options["backend"]:
-            print(f"  backend: {one_line(str(before))} -> {self.options['backend']}")
+        if before and before != self.remembered["backend"]:
+            print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
+
+    def follow(self, recipe: Recipe) -> None:
+        """Remembers the recipe that the run trains by.
+
+        Raises:
+            UserError: the run goes on from a checkpoint that was trained by another recipe.
+        """
+        parts = {
+            part: value
+            for part, value in dataclasses.asdict(recipe).items()
+            if part not in REMEMBERED  # the options decide over these
+        }
+        trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
+        for name, part in parts.items():
+            if (before := trained.get(name, part)) != part:
+                raise UserError(
+                    f"{self.checkpoint.path} was trained with {name} {before}, and its recipe has "
+                    f"{part} now: put it back to go on, or start a run of its own without the "
+                    "checkpoint"
+                )
+        self.remembered["recipe_parts"] = parts
 
     def _refuse_to_overwrite(self, model_path: Path | None) -> None:
         another = "--resume goes on with it; a new run needs another --output"
         if self.history_path.exists():
             found = histories.read_history(self.history_path)
-            if not (self.args.resume or self.checkpoint):
+            if not (self.options.resume or self.checkpoint):
                 raise UserError(
                     f"{self.history_path} holds the {histories.epochs(found)} epochs of an earlier "
                     f"run: {another}"
@@ -132,16 +159,6 @@ class Run:
                 "--output or --checkpoints"
             )
 
-    def _refuse_another_recipe(self) -> None:
-        trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
-        for name, part in self.options.get("recipe_parts", {}).items():
-            if (before := trained.get(name, part)) != part:
-                raise UserError(
-                    f"{self.checkpoint.path} was trained with {name} {before}, and its recipe has "
-                    f"{part} now: put it back to go on, or start a run of its own without the "
-                    "checkpoint"
-                )
-
     def record(
         self, network: keras.Model, images_per_second: Sequence[float] | None = None
     ) -> None:
@@ -152,9 +169,9 @@ class Run:
             images_per_second: speed by epoch since the start epoch, once the training has ended.
         """
         record = {
-            "command": options.command_again(sys.argv),
-            "options": self.options,
-            "paths": {"output": self.args.output, "checkpoints": self.args.checkpoints},
+            "command": self._command,
+            "options": self.remembered,
+            "paths": {"output": self.options.output, "checkpoints": self.options.checkpoints},
             "start_epoch": self.start_epoch,
             "parameters": network.count_params(),
             "images_per_second": images_per_second,
@@ -169,6 +186,18 @@ class Run:
             "commit": _commit(),
         }
         write_atomically(self.options_path, json.dumps(record, indent=2) + "\n")
+
+    def discard_unfinished(self) -> None:
+        """Removes what a kill while the run's end was recorded has left."""
+        discard_unfinished(self.options_path)
+
+    def report(self, predictions: Predictions) -> None:
+        """Prints and writes what the trained network has reached."""
+        text = predictions.report()
+        print(text)
+        write_atomically(self.report_path, text)
+        files = self.history_path.with_suffix("")
+        print(f"history, curve, report and options: {files}*")
 
 
 def _versions() -> dict[str, str]:

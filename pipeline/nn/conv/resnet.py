@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from pipeline.errors import NetworkError
+from pipeline.nn.spec import check_stages
 
 
 class _Stem(NamedTuple):
@@ -146,15 +147,9 @@ class ResNet:
         stages, filters = tuple(stages), tuple(filters)
         if dataset not in STEMS:
             raise NetworkError(f"dataset must be one of {', '.join(STEMS)}, not {dataset!r}")
-        if not stages or len(filters) != len(stages) + 1:
-            raise NetworkError(
-                "filters must have one entry for the stem and one a stage: "
-                f"got {len(filters)} filters {filters} for {len(stages)} stages {stages}"
-            )
-        if min(stages + filters) < 1 or classes < 1:
-            raise NetworkError(
-                f"stages {stages}, filters {filters} and classes {classes} must be positive"
-            )
+        check_stages(stages, filters)
+        if classes < 1:
+            raise NetworkError(f"classes {classes} must be positive")
         stem = STEMS[dataset]
 
         inputs = keras.Input((height, width, depth), name="image")

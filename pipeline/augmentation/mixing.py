@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline.preprocessing.draw import Draw
+from pipeline.augmentation.draw import Draw
 
 
 class CutMix:
@@ -23,7 +23,7 @@ class CutMix:
     def __init__(self, probability: float, alpha: float = 1.0, until: float = math.inf):
         self.probability, self.alpha, self.until = probability, alpha, until
 
-    def mix(
+    def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: Draw
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mixes a batch, the images in place.

@@ -1,0 +1,217 @@
+"""Random changes of position, size and side: affine transforms, crops and flips."""
+
+import cv2
+import numpy as np
+
+from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.rectangles import centred_rectangle, draw_rectangles
+
+
+class AffineAugmenter:
+    """Draws one affine transform an image and resamples the image once.
+
+    The transform is the one of Keras's former ImageDataGenerator: rotation, shift, shear and zoom
+    about the image's centre, then the flip, with bilinear interpolation and the nearest edge pixel
+    repeated outside.
+
+    Args:
+        rotation: largest angle, in degrees, either way.
+        zoom: rows and columns are each scaled by a factor in 1 - zoom .. 1 + zoom.
+        shift: largest shift either way, as a fraction of height and of width.
+        shear: largest shear angle, in degrees, either way.
+        flip: whether every second image, at random, is mirrored left to right.
+
+    Raises:
+        ValueError: a range is negative, or `zoom` is not below 1.
+    """
+
+    def __init__(
+        self,
+        rotation: float = 0.0,
+        zoom: float = 0.0,
+        shift: float = 0.0,
+        shear: float = 0.0,
+        flip: bool = False,
+    ):
+        if min(rotation, zoom, shift, shear) < 0 or zoom >= 1:
+            raise ValueError(
+                "ranges must not be negative and zoom must be below 1: "
+                f"got rotation {rotation}, zoom {zoom}, shift {shift}, shear {shear}"
+            )
+        self.rotation, self.zoom, self.shift, self.shear = rotation, zoom, shift, shear
+        self.flip = flip
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Transforms each image of a batch by a transform of its own.
+
+        Args:
+            images: float32 (batch, height, width, channels).
+            rng: where the transforms are drawn from.
+
+        Returns:
+            A new array of the same shape and type.
+        """
+        height, width = images.shape[1:3]
+        # In C order, which empty_like would not promise: OpenCV writes into no other.
+        augmented = np.empty(images.shape, images.dtype)
+        matrices = self.draw_matrices(len(images), height, width, rng)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        for image, matrix, target in zip(images, matrices, augmented, strict=True):
+            cv2.warpAffine(image, matrix, (width, height), target, flags, cv2.BORDER_REPLICATE)
+        return augmented
+
+    def draw_matrices(
+        self, count: int, height: int, width: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws `count` transforms.
+
+        Returns:
+            float64 (count, 2, 3): each maps a pixel (x, y, 1) of the result to the point of the
+            image from which it is taken.
+        """
+
+        def uniform(limit: float) -> np.ndarray:
+            return rng.uniform(-limit, limit, count)
+
+        angle, shear = np.deg2rad(uniform(self.rotation)), np.deg2rad(uniform(self.shear))
+        shift_y, shift_x = uniform(self.shift) * height, uniform(self.shift) * width
+        zoom_y, zoom_x = 1 + uniform(self.zoom), 1 + uniform(self.zoom)
+        mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if self.flip else np.ones(count)
+
+        # rotation @ shift @ shear @ zoom, written out in (x, y); the mirror acts on the result.
+        cos, sin = np.cos(angle), np.sin(angle)
+        shear_yx, shear_xx = -np.sin(shear), np.cos(shear)
+        matrices = np.empty((count, 2, 3))
+        matrices[:, 0, 0] = (sin * shear_yx + cos * shear_xx) * zoom_x * mirror
+        matrices[:, 0, 1] = sin * zoom_y
+        matrices[:, 1, 0] = (cos * shear_yx - sin * shear_xx) * zoom_x * mirror
+        matrices[:, 1, 1] = cos * zoom_y
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        matrices[:, 0, 2] = sin * shift_y + cos * shift_x
+        matrices[:, 1, 2] = cos * shift_y - sin * shift_x
+        matrices[:, :, 2] += centre - matrices[:, :, :2] @ centre
+        return matrices
+
+
+class RandomCrop:
+    """Shifts images by whole pixels; what comes in from outside is the image's reflection.
+
+    The same as a crop of the original size from an image padded by reflection, without its edge
+    repeated. Every shift of at most `padding` pixels either way is equally likely.
+
+    Args:
+        padding: largest shift, in pixels; below the images' size.
+    """
+
+    def __init__(self, padding: int):
+        self.padding = padding
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Crops every image of a batch.
+
+        Args:
+            images: (batch, height, width, channels).
+            rng: where the crops are drawn from.
+
+        Returns:
+            A new array of the same shape and type.
+        """
+        height, width = images.shape[1:3]
+        corners = rng.integers(0, 2 * self.padding + 1, (len(images), 2)).tolist()
+        cropped = np.empty(images.shape, images.dtype)
+        padding = [self.padding] * 4
+        for image, (top, left), target in zip(images, corners, cropped, strict=True):
+            padded = cv2.copyMakeBorder(image, *padding, cv2.BORDER_REFLECT_101)
+            target[:] = padded[top : top + height, left : left + width]
+        return cropped
+
+
+class RandomResizedCrop:
+    """Cuts a rectangle out of every image and resizes it to the whole (arXiv:1409.4842).
+
+    Where ten rectangles drawn do not fit into the image, it is the largest in the middle whose
+    ratio is within bounds, as torchvision has it. Interpolation is bilinear.
+
+    Args:
+        scale: least area of a rectangle, as a fraction of the image's; the largest is 1.
+        ratio: least and largest width divided by height.
+    """
+
+    def __init__(self, scale: float, ratio: tuple[float, float] = (3 / 4, 4 / 3)):
+        self.scale, self.ratio = scale, ratio
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Crops and resizes every image of a batch.
+
+        Args:
+            images: (batch, height, width, channels).
+            rng: where the rectangles are drawn from.
+
+        Returns:
+            A new array of the same shape and type.
+        """
+        height, width = images.shape[1:3]
+        scale = (self.scale, 1.0)
+        rectangles = draw_rectangles(len(images), height, width, scale, self.ratio, rng)
+        rectangles[~rectangles.any(axis=1)] = centred_rectangle(height, width, self.ratio)
+        resized = np.empty(images.shape, images.dtype)
+        for image, (top, left, bottom, right), target in zip(
+            images, rectangles.tolist(), resized, strict=True
+        ):
+            part = image[top:bottom, left:right]
+            cv2.resize(part, (width, height), target, interpolation=cv2.INTER_LINEAR)
+        return resized
+
+
+def mirror(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Mirrors those images of a batch left to right, in place, where `chosen`, (batch,), is true.
+
+    Returns:
+        `images`.
+    """
+    for index in np.flatnonzero(chosen):
+        images[index] = cv2.flip(images[index], 1)
+    return images
+
+
+class RandomFlip:
+    """Mirrors every image of a batch left to right with probability 1/2."""
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Mirrors a batch (batch, height, width, channels) in place.
+
+        Args:
+            images: of any type.
+            rng: where it is drawn from which of them are mirrored.
+
+        Returns:
+            `images`.
+        """
+        return mirror(images, rng.random(len(images)) < 0.5)
+
+
+class AlternatingFlip:
+    """Mirrors a random half of the images in the first epoch, and every image every other epoch.
+
+    So in any two consecutive epochs an image is seen from both sides, which independent flips
+    leave to chance (arXiv:2404.00498).
+
+    Args:
+        count: number of images in the data set.
+        seed: of the half that is mirrored in the first epoch.
+    """
+
+    def __init__(self, count: int, seed: int):
+        self._first = np.random.default_rng(np.random.SeedSequence(seed)).random(count) < 0.5
+
+    def __call__(self, images: np.ndarray, rng: Draw) -> np.ndarray:
+        """Mirrors a batch (batch, height, width, channels) in place.
+
+        Args:
+            images: of any type.
+            rng: the batch's, for its epoch and the indices of its images; nothing is drawn.
+
+        Returns:
+            `images`.
+        """
+        return mirror(images, self._first[rng.indices] ^ (rng.epoch % 2 == 1))

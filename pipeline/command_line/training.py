@@ -1,0 +1,82 @@
+"""A training script from its command line to its exit."""
+
+import sys
+from collections.abc import Sequence
+
+from pipeline.command_line import script
+from pipeline.command_line.options import (
+    Parser,
+    command_again,
+    command_to_go_on,
+    parse_training,
+    training_parser,
+)
+from pipeline.errors import Diverged, Interrupted, Stopped, UserError
+from pipeline.training.experiment import Experiment, train
+
+
+def run_training(description: str, experiment: Experiment) -> None:
+    """Trains what the command line asks for, and exits as `script.run` does.
+
+    Args:
+        description: the script's docstring.
+        experiment: what the script trains.
+    """
+    parser = training_parser(description, experiment)
+    script.run(lambda: parse_and_train(parser, experiment))
+
+
+def parse_and_train(
+    parser: Parser, experiment: Experiment, argv: Sequence[str] | None = None
+) -> None:
+    """Trains what a command line asks for.
+
+    Args:
+        parser: of the script, from `training_parser`.
+        experiment: what the script trains.
+        argv: the command line without the script's name.
+
+    Raises:
+        UserError: see `pipeline.training.experiment.train`; divergence is among them.
+        Interrupted: a signal ended the training; how to go on has been printed.
+    """
+    options, checkpoint, locks = parse_training(parser, experiment, argv)
+
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline import backend
+
+    backend.start(options.precision)
+    try:
+        train(
+            experiment,
+            options,
+            checkpoint,
+            script=parser.prog,
+            command=command_again(sys.argv),
+            locks=locks,
+        )
+    except Interrupted as stop:
+        rate = options.learning_rate if experiment.watched else None
+        place, command = _way_on(stop, experiment, rate)
+        print(f"\n{place}; go on with\n  {command}")
+        raise
+    except Diverged as stop:
+        lower = float(f"{options.learning_rate / 10:g}")
+        place, command = _way_on(stop, experiment, lower)
+        raise UserError(f"{stop}; {place}; with a lower rate: {command}") from stop
+
+
+def _way_on(stop: Stopped, experiment: Experiment, learning_rate: float | None) -> tuple[str, str]:
+    """Returns where a run that has stopped stands, and the command that goes on from there.
+
+    Args:
+        stop: what ended the run.
+        experiment: what it trains.
+        learning_rate: shown in the command, to be edited; None leaves it out.
+    """
+    if not stop.epochs:
+        # Without --resume, which could find the checkpoints of a branch that this run was to leave.
+        after = f" after {stop.checkpoint}" if stop.checkpoint else ""
+        return f"no epoch was completed{after}", command_again(sys.argv, learning_rate)
+    command = command_to_go_on(sys.argv, experiment.watched, learning_rate)
+    return f"the last completed epoch is in {stop.checkpoint}", command

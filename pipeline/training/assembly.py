@@ -1,0 +1,126 @@
+"""What a recipe comes to: batches, optimizer, loss and learning rate."""
+
+import keras
+
+from pipeline.augmentation.erasing import Cutout, RandomErasing
+from pipeline.augmentation.geometry import (
+    AffineAugmenter,
+    AlternatingFlip,
+    RandomCrop,
+    RandomFlip,
+    RandomResizedCrop,
+)
+from pipeline.augmentation.mixing import CutMix
+from pipeline.augmentation.trivialaugment import TrivialAugment
+from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBatches
+from pipeline.io.dataset import Dataset
+from pipeline.nn.spec import NetworkSpec
+from pipeline.training.classifier import Classifier
+from pipeline.training.recipe import Recipe
+from pipeline.training.schedule import Schedule, constant, polynomial_decay, warmup_cosine
+
+
+def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) -> list[Augment]:
+    """Returns the steps from a recipe's images, uint8, to what the network is trained on.
+
+    Args:
+        recipe: which steps there are, and how many epochs the run has.
+        preprocess: what is done to images in evaluation as well.
+        count: number of training images.
+        seed: of the run.
+    """
+    plain = recipe.epochs - recipe.plain_epochs
+    steps: list[Augment] = []
+    if recipe.crop_padding:
+        steps.append(RandomCrop(recipe.crop_padding))
+    if recipe.crop_scale < 1:
+        steps.append(RandomResizedCrop(recipe.crop_scale))
+    if recipe.flip:
+        alternating = recipe.flip == "alternating"
+        steps.append(AlternatingFlip(count, seed) if alternating else RandomFlip())
+    if recipe.trivial_augment:
+        steps.append(TrivialAugment(recipe.trivial_augment, until=plain))
+    steps.append(lambda images, draw: preprocess(images))
+    if recipe.affine:
+        steps.append(AffineAugmenter(**recipe.affine))
+    if recipe.cutout:
+        steps.append(Cutout(recipe.cutout))
+    if recipe.erasing:
+        steps.append(RandomErasing(recipe.erasing, until=plain))
+    return steps
+
+
+def make_batches(
+    recipe: Recipe,
+    data: Dataset,
+    preprocess: Preprocess,
+    seed: int = 0,
+    start_epoch: int = 0,
+    workers: int = 1,
+) -> tuple[TrainingBatches, EvaluationBatches]:
+    """Makes the batches of a run.
+
+    Args:
+        recipe: their size, the augmentation, and what labels look like.
+        data: the images.
+        preprocess: turns images into what the network takes.
+        seed: of the run.
+        start_epoch: epochs already trained.
+        workers: threads that make batches ahead.
+    """
+    classes = len(data.label_names) if recipe.one_hot else None
+    plain = recipe.epochs - recipe.plain_epochs
+    training = TrainingBatches(
+        data.train_images,
+        data.train_labels,
+        recipe.batch_size,
+        augmentation(recipe, preprocess, len(data.train_images), seed),
+        seed=seed,
+        start_epoch=start_epoch,
+        workers=workers,
+        one_hot=classes,
+        mixer=CutMix(recipe.cutmix, recipe.cutmix_alpha, until=plain) if recipe.cutmix else None,
+    )
+    evaluation = EvaluationBatches(
+        data.test_images, data.test_labels, recipe.batch_size, preprocess, workers, classes
+    )
+    return training, evaluation
+
+
+def make_classifier(
+    recipe: Recipe, spec: NetworkSpec, steps_per_epoch: int
+) -> tuple[Classifier, Schedule | None]:
+    """Builds a network with new weights, ready to be trained by a recipe.
+
+    Args:
+        recipe: regularization, optimizer, loss and learning rate.
+        spec: the network.
+        steps_per_epoch: training batches an epoch.
+
+    Returns:
+        The classifier, and its learning rate by epoch, None where the optimizer has one by step.
+    """
+    schedule: Schedule | None = None
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = recipe.learning_rate
+    if recipe.schedule == "constant":
+        schedule = constant
+    elif recipe.schedule == "polynomial":
+        schedule = polynomial_decay(recipe.learning_rate, recipe.epochs, recipe.power)
+    else:
+        warmup_steps = (recipe.warmup_epochs or 0) * steps_per_epoch
+        rate = warmup_cosine(recipe.learning_rate, recipe.epochs * steps_per_epoch, warmup_steps)
+    optimizer = keras.optimizers.SGD(
+        rate,
+        momentum=float(recipe.momentum),
+        nesterov=recipe.nesterov,
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema,
+    )
+    network = spec.build(**_network_settings(recipe, spec))
+    return Classifier(network, optimizer, recipe.one_hot, recipe.label_smoothing, spec), schedule
+
+
+def _network_settings(recipe: Recipe, spec: NetworkSpec) -> dict:
+    if spec.family != "resnet":  # the original's ResNet-18 has no regularization
+        return {}
+    return {"reg": recipe.reg, "module_reg": recipe.module_reg, "zero_init": recipe.zero_init}

@@ -1,0 +1,228 @@
+"""An experiment: what is trained on what and how, and the function that runs it."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.nn.spec import Architecture
+from pipeline.training.recipe import Recipe
+
+if TYPE_CHECKING:  # slow to import: a configuration is read before anything is trained
+    from pathlib import Path
+
+    import keras
+
+    from pipeline.evaluation.predictions import Predictions
+    from pipeline.files.modelfile import Checkpoint
+    from pipeline.io.dataset import Dataset
+    from pipeline.nn.spec import NetworkSpec
+    from pipeline.training.history import History
+
+# What a checkpoint keeps of the options, so that the run goes on with them.
+REMEMBERED = (
+    "dataset",
+    "data",
+    "recipe",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "stages",
+    "filters",
+    "every",
+    "seed",
+    "precision",
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything about a training script but the options of one run.
+
+    Attributes:
+        name: of the result files.
+        datasets: for each data set, the default first, its reader: a function that takes a path or
+            None and returns a `Dataset`, or the function's place, "module:name", from where it is
+            imported once it is needed.
+        architecture: the network.
+        recipes: the ways of training to choose from, the default first.
+        watched: whether a person watches the run and lowers the learning rate.
+        centred: whether the mean of the training images is subtracted from images; otherwise they
+            are scaled to 0..1.
+        data: where the data set lies if nothing else is said.
+        output: folder of the results if nothing else is said.
+        checkpoints: folder of the checkpoints, below the output folder.
+        model: name of the final model's file, below the output folder; without one, none is saved.
+    """
+
+    name: str
+    datasets: Mapping[str, str | Callable[[str | None], Dataset]]
+    architecture: Architecture
+    recipes: Mapping[str, Recipe]
+    watched: bool = False
+    centred: bool = True
+    data: str | None = None
+    output: str = "output"
+    checkpoints: str = "checkpoints"
+    model: str | None = None
+
+    def resolve(self, options: Options) -> Options:
+        """Returns the options with the experiment's values in place of those left out."""
+        recipe = self.recipes[options.recipe or next(iter(self.recipes))]
+        own = {
+            "dataset": next(iter(self.datasets)),
+            "data": self.data,
+            "recipe": next(iter(self.recipes)),
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "learning_rate": recipe.learning_rate,
+            "stages": self.architecture.stages,
+            "filters": self.architecture.filters,
+            "output": self.output,
+        }
+        missing = {name: value for name, value in own.items() if getattr(options, name) is None}
+        options = replace(options, **missing)
+        below = {"checkpoints": self.checkpoints, "model": self.model}
+        missing = {
+            name: f"{options.output}/{value}"
+            for name, value in below.items()
+            if value and getattr(options, name) is None
+        }
+        return replace(options, **missing)
+
+    def read(self, options: Options) -> Dataset:
+        """Reads the data set that resolved options name."""
+        reader = self.datasets[options.dataset]
+        return (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(options.data)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of one run; what is None is as the experiment has it.
+
+    Attributes:
+        dataset: one of the experiment's.
+        data: path of the data set.
+        recipe: one of the experiment's.
+        epochs: epoch to reach.
+        batch_size: in images.
+        learning_rate: the highest of the run.
+        stages, filters: of a `resnet`; see `ResNet.build`.
+        output: folder of the results.
+        checkpoints: folder of the checkpoints.
+        model: file of the final model.
+        resume: whether results and checkpoints of this run may be there already.
+        every: which epochs' checkpoints stay: multiples of this number.
+        seed: of the initial weights, the order of the images and the augmentation.
+        precision: Keras's dtype policy, as it was given to `backend.start`.
+        workers: threads that make batches.
+    """
+
+    dataset: str | None = None
+    data: str | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    stages: tuple[int, ...] | None = None
+    filters: tuple[int, ...] | None = None
+    output: str | None = None
+    checkpoints: str | None = None
+    model: str | None = None
+    resume: bool = False
+    every: int = 5
+    seed: int = 42
+    precision: str = "float32"
+    workers: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run has come to.
+
+    Attributes:
+        network: from preprocessed images to probabilities.
+        spec: what the network is; `spec.preprocessor` makes of uint8 images what it takes.
+        history: a list of one value an epoch for each measure, such as `val_accuracy`.
+        predictions: what the network says of the test images.
+    """
+
+    network: keras.Model
+    spec: NetworkSpec
+    history: History
+    predictions: Predictions
+
+
+def train(
+    experiment: Experiment,
+    options: Options | None = None,
+    checkpoint: Checkpoint | None = None,
+    *,
+    script: str | None = None,
+    command: str | None = None,
+    locks: Mapping[Path, TextIO] | None = None,
+) -> Result:
+    """Trains an experiment's network to the last epoch, and evaluates it on the test images.
+
+    Along the way there are a checkpoint, the history and a plot after every epoch; at the end a
+    report and, where the experiment has one, the final model.
+
+    Args:
+        experiment: what is trained.
+        options: of this run.
+        checkpoint: what the run goes on from.
+        script: what the checkpoints are marked with; by default the experiment's name.
+        command: what the run was started with, for its record.
+        locks: locks on folders that are held already.
+
+    Raises:
+        UserError: something is wrong with the options, the data or the checkpoint, or another
+            run's results are in the way.
+        Interrupted: a signal stopped the training.
+        Diverged: the loss or a weight is no longer a finite number.
+    """
+    import keras
+
+    from pipeline.evaluation.predictions import predict
+    from pipeline.files.modelfile import save_model
+    from pipeline.training.assembly import make_batches, make_classifier
+    from pipeline.training.loop import fit
+    from pipeline.training.run import Run
+
+    options = experiment.resolve(options or Options())
+    recipe = replace(
+        experiment.recipes[options.recipe],
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+    )
+    run = Run(experiment, options, checkpoint, script, command, locks)
+
+    data = experiment.read(options)
+    if recipe.holdout:
+        data = data.with_held_out(recipe.holdout)
+    if not data.may_be_mirrored:
+        recipe = recipe.unmirrored()
+    run.follow(recipe)
+
+    architecture = replace(
+        experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)
+    )
+    mean = data.mean if experiment.centred else None
+    spec = architecture.spec(data.image_shape, data.label_names, mean)
+    train_batches, test_batches = make_batches(
+        recipe, data, spec.preprocessor.preprocess, options.seed, run.start_epoch, options.workers
+    )
+    keras.utils.set_random_seed(options.seed)
+    classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
+
+    history = fit(classifier, train_batches, test_batches, run, schedule)
+
+    predictions = predict(classifier.network, test_batches, data.label_names)
+    run.report(predictions)
+    if options.model:
+        save_model(options.model, classifier.network, spec)
+        print(f"model: {options.model}")
+    return Result(classifier.network, spec, history, predictions)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.io.dataset import Dataset
+from pipeline.io.digits import read_digits
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_digits()
+
+
+def test_a_data_set_knows_its_mean_image_and_the_shape_of_its_images(digits):
+    np.testing.assert_allclose(digits.mean, digits.train_images.mean(axis=0), atol=1e-4)
+    assert digits.mean.dtype == np.float32
+    assert digits.image_shape == (32, 32, 3)
+
+
+def test_a_mean_that_is_given_is_kept(digits):
+    mean = np.float32([1, 2, 3])
+    images, labels = digits.test_images, digits.test_labels
+    data = Dataset(images, labels, images, labels, digits.label_names, mean)
+    assert data.mean is mean
+    assert data.may_be_mirrored
+
+
+# holding images out
+
+
+def test_held_out_training_images_take_the_place_of_the_test_images(digits):
+    held = digits.with_held_out(300)
+    together = np.concatenate([held.train_images, held.test_images])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train_images))
+    label_of = dict(zip(map(bytes, digits.train_images), digits.train_labels, strict=True))
+    for images, labels in [
+        (held.train_images, held.train_labels),
+        (held.test_images, held.test_labels),
+    ]:
+        assert [label_of[image.tobytes()] for image in images] == labels.tolist()
+    share = np.bincount(digits.train_labels) * 300 / len(digits.train_labels)
+    assert np.abs(np.bincount(held.test_labels) - share).max() < 1
+
+
+def test_images_are_held_out_from_all_over_the_training_set(digits):
+    numbered = Dataset(
+        np.broadcast_to(np.arange(1_000)[:, None, None, None], (1_000, 1, 1, 3)),
+        np.repeat(np.arange(10), 100),
+        digits.test_images,
+        digits.test_labels,
+        digits.label_names,
+    )
+    held = numbered.with_held_out(500)
+    kept, held_out = held.train_images[:, 0, 0, 0], held.test_images[:, 0, 0, 0]
+    assert (np.diff(kept) > 0).all()
+    in_each_half = np.bincount(held_out // 50)
+    assert in_each_half.min() > 10
+    again = numbered.with_held_out(500).test_images[:, 0, 0, 0]
+    np.testing.assert_array_equal(held_out, again)
+
+
+@pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])
+def test_both_sides_need_images_of_every_class(digits, count):
+    with pytest.raises(UserError, match=f"holdout of {count} cannot be taken from 1437 training"):
+        digits.with_held_out(count)
+
+
+def test_the_mean_is_of_the_images_that_are_left_to_train_on(digits):
+    held = digits.with_held_out(300)
+    np.testing.assert_allclose(held.mean, held.train_images.mean(axis=0), atol=1e-4)
+
+
+class OnDisk:
+    """Images that are read when they are asked for, and must not be read all at once."""
+
+    def __init__(self, images):
+        self._images, self.shape = images, images.shape
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, indices):
+        assert len(indices) < 20
+        return self._images[indices]
+
+
+def test_images_on_disk_stay_there(digits):
+    images, labels = digits.train_images, digits.train_labels
+    mean = np.float32([1, 2, 3])
+    on_disk = Dataset(OnDisk(images), labels, OnDisk(images), labels, digits.label_names, mean)
+    ours, theirs = on_disk.with_held_out(300), digits.with_held_out(300)
+    some = np.array([7, 0, 299])
+    for split in ("train_images", "test_images"):
+        read, expected = getattr(ours, split), getattr(theirs, split)
+        assert (len(read), read.shape) == (len(expected), expected.shape)
+        np.testing.assert_array_equal(read[some], expected[some])
+    np.testing.assert_array_equal(ours.test_labels, theirs.test_labels)
+    assert ours.mean is mean
