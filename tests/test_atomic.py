@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import specialfiles
 
 from pipeline.files.atomic import write_atomically
 
@@ -40,3 +41,22 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else_and_the_error_names_it
         write_atomically(path, "x" * 11)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path, link):
+    """In a folder that is shared, somebody else may have put it there."""
+    (tmp_path / "precious").write_text("results")
+    link(tmp_path / "precious", tmp_path / ".a.json.tmp")
+    write_atomically(tmp_path / "a.json", "new")
+    assert (tmp_path / "precious").read_text() == "results"
+    assert (tmp_path / "a.json").read_text() == "new"
+    assert not (tmp_path / "a.json").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "precious"]
+
+
+def test_nobody_waits_for_a_pipe_in_the_temporary_files_place(tmp_path):
+    specialfiles.pipe(tmp_path / ".a.json.tmp")
+    with specialfiles.at_once():
+        write_atomically(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == "new"

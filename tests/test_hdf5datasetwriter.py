@@ -169,3 +169,11 @@ def test_what_does_not_fit_is_refused(tmp_path, images, labels, message):
         HDF5DatasetWriter(DIMS, tmp_path / "a.hdf5", NAMES) as writer,
     ):
         writer.add(images, labels)
+
+
+def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path, photos):
+    (tmp_path / "precious").write_text("results")
+    (tmp_path / ".a.hdf5.tmp").symlink_to("precious")
+    write(tmp_path / "a.hdf5", *photos)
+    assert (tmp_path / "precious").read_text() == "results"
+    assert not (tmp_path / "a.hdf5").is_symlink()

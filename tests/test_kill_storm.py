@@ -127,7 +127,7 @@ def kill_before(number: int, place: str, since: str = "") -> None:
     def watch(event: str, arguments: tuple) -> None:
         nonlocal counting
         changes = event in ("os.rename", "os.remove", "os.link")
-        changes |= event == "open" and str(arguments[1]).startswith("w")
+        changes |= event == "open" and str(arguments[1]).startswith(("w", "x"))
         paths = [str(argument) for argument in arguments[:2]] if changes else []
         inside = any(place in path and not path.endswith(".lock") for path in paths)
         counting |= inside and any(since in path for path in paths)
@@ -190,7 +190,7 @@ def kill_within(name: str, room: int) -> None:
     """Has the system kill this process while it writes to a file, after `room` bytes."""
 
     def watch(event: str, arguments: tuple) -> None:
-        if event == "open" and name in Path(str(arguments[0])).name and "w" in str(arguments[1]):
+        if event == "open" and name in Path(str(arguments[0])).name and "x" in str(arguments[1]):
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))

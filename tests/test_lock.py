@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import specialfiles
 
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
@@ -34,3 +35,33 @@ def test_the_lock_of_a_killed_process_does_not_stand_in_the_way(tmp_path):
         other.send_signal(signal.SIGKILL)
     assert (tmp_path / ".lock").exists()
     lock(tmp_path).close()
+
+
+def test_a_link_in_the_locks_place_is_neither_followed_nor_emptied(tmp_path):
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.write_text("results")
+    folder.mkdir()
+    (folder / ".lock").symlink_to(precious)
+    with pytest.raises(OSError, match=r"it is a symbolic link: remove it: .*\.lock"):
+        lock(folder)
+    (folder / ".lock").unlink()
+    (folder / ".lock").hardlink_to(precious)
+    lock(folder).close()
+    assert precious.read_text() == "results"
+
+
+@pytest.mark.parametrize("put", specialfiles.SPECIAL, ids=lambda put: put.__name__)
+def test_what_is_no_file_is_no_lock_and_nobody_waits_for_it(tmp_path, put):
+    put(tmp_path / ".lock")
+    with specialfiles.at_once(), pytest.raises(OSError, match=r"\.lock"):
+        lock(tmp_path)
+
+
+def test_a_file_or_a_link_to_itself_is_no_folder(tmp_path):
+    specialfiles.link_to_itself(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    for name in ("loop", "file"):
+        with pytest.raises(UserError, match=f"{tmp_path / name} is not a folder"):
+            lock(tmp_path / name)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        lock(tmp_path / "loop" / "below")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
@@ -20,7 +21,7 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
     path = Path(path)
     temporary = _temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        with open_anew(temporary) as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +30,21 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         # A full disk does not say by itself which file it had no room for.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def open_anew(path: Path) -> BinaryIO:
+    """Opens a new file for writing and reading, in the place of what a kill has left there.
+
+    A link in that place, which somebody else may have put there, is removed and not followed.
+
+    Raises:
+        OSError: the folder cannot be written, or a folder is in that place.
+    """
+    try:
+        return open(path, "x+b")
+    except FileExistsError:
+        path.unlink()
+        return open(path, "x+b")
 
 
 def discard_unfinished(path: Path) -> None:

@@ -1,24 +1,33 @@
 """One process at a time in a folder."""
 
+import errno
 import fcntl
+import os
 from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import UserError
+from pipeline.files.reading import refuse_special
 
 
 def lock(folder: Path) -> TextIO:
     """Makes a folder, and a lock in it that the system lifts when the process ends, however.
 
+    Whatever others may have put in the lock's place is neither followed nor changed.
+
     Returns:
         A file; while it is open, the lock is held.
 
     Raises:
-        UserError: another process holds the lock.
-        OSError: the folder cannot be written, or its file system has no locks.
+        UserError: another process holds the lock, or `folder` is none.
+        OSError: the folder cannot be written, its file system has no locks, or something else than
+            a file is in the lock's place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / ".lock", "w")  # noqa: SIM115 (the caller closes it, or the system)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{folder} is not a folder: choose another") from error
+    file = open(folder / ".lock", "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -27,3 +36,20 @@ def lock(folder: Path) -> TextIO:
             f"{folder} is in use by another process: wait for it, or choose another folder"
         ) from error
     return file
+
+
+def _open(path: str, flags: int) -> int:
+    # Without O_NONBLOCK a pipe would wait for its other end.
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a symbolic link: remove it", path) from error
+        raise
+    try:
+        refuse_special(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files.atomic import replace_durably
+from pipeline.files.atomic import open_anew, replace_durably
 from pipeline.files.seal import seal
 
 # Names in the file.
@@ -62,7 +62,7 @@ class HDF5DatasetWriter:
         self._written = 0
         self._temporary = self.path.with_name(f".{self.path.name}.tmp")
         with self._errors_named():
-            self._file = open(self._temporary, "w+b")  # noqa: SIM115 (open until close)
+            self._file = open_anew(self._temporary)
         self._file.seek(len(self._header()))
 
     def __enter__(self) -> "HDF5DatasetWriter":

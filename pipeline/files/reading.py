@@ -1,0 +1,56 @@
+"""Opening a file that others may have put there: a regular file, and of no more than so many bytes.
+
+A pipe or a device in its place would keep the reader waiting, or give bytes without an end.
+"""
+
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file for reading; links to one are followed.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is a folder, a pipe, a device or
+            a socket.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
+    """Returns the content of a regular file.
+
+    Args:
+        path: the file.
+        most_bytes: how long it may be.
+
+    Raises:
+        OSError: see `open_regular`, or the file is longer.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= most_bytes:
+            return file.read(size)
+    raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # Without O_NONBLOCK this would wait until somebody writes to a pipe.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        refuse_special(descriptor, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def refuse_special(descriptor: int, path: str | os.PathLike) -> None:
+    """Raises an OSError if an open file is a folder, a pipe, a device or a socket."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket", str(path))
