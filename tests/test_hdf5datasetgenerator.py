@@ -176,7 +176,7 @@ def test_images_that_are_not_in_one_piece_or_compressed(path):
         file.create_dataset(name, data=IMAGES, compression="gzip")
 
     for create in (chunked, compressed):
-        refused(remade(path, images=create), "its images are chunked or compressed")
+        refused(remade(path, images=create), "its images is chunked or compressed")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def file(tmp_path):
 
 
 def member(file, name, kind=h5py.Dataset):
-    return own_member(file, name, kind, file_bytes=10_000)
+    return own_member(file, name, kind)
 
 
 def test_what_lies_in_the_file_is_returned_also_from_groups_in_groups(file):

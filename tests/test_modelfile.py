@@ -1,11 +1,14 @@
 import hashlib
+import io
 import json
 import os
+import random
 
 import h5py
 import keras
 import numpy as np
 import pytest
+import specialfiles
 from keras import ops
 from resealed import reseal
 
@@ -18,7 +21,7 @@ from pipeline.files.modelfile import (
     save_checkpoint,
     save_model,
 )
-from pipeline.files.seal import SEAL, SEAL_BYTES
+from pipeline.files.seal import SEAL, SEAL_BYTES, seal
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training.classifier import Classifier
 
@@ -165,9 +168,12 @@ def test_what_cannot_be_read_at_all_is_named(tmp_path):
         read_checkpoint(tmp_path / "no.hdf5")
     with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Is a directory"):
         read_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "pipe.hdf5")
+    with specialfiles.at_once(), pytest.raises(UserError, match="it is a pipe, a device"):
+        read_checkpoint(tmp_path / "pipe.hdf5")
     with open(tmp_path / "huge.hdf5", "wb") as file:
         file.truncate(FILE_BYTES_LIMIT + 1)
-    with pytest.raises(UserError, match=r"huge\.hdf5 is larger than any model"):
+    with pytest.raises(UserError, match=r"huge\.hdf5 cannot be read: it is larger than"):
         read_checkpoint(tmp_path / "huge.hdf5")
 
 
@@ -246,6 +252,36 @@ def a_shape_beyond_the_memory(group, outside):
     group.create_dataset("fc/fc/kernel", (2**40, 2**20), "f4", chunks=(64, 64))
 
 
+def a_chunk_of_gigabytes(group, outside):
+    """Compressed it takes little, and to read one number of it HDF5 unpacks it all."""
+    del group["fc/fc/bias"]
+    group.create_dataset(
+        "fc/fc/bias", (4,), "f4", chunks=(10**9,), maxshape=(None,), compression="gzip"
+    )
+
+
+def a_filter_that_nobody_has(group, outside):
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((4,))
+    layout.set_filter(32_000, h5py.h5z.FLAG_OPTIONAL)
+    del group["fc/fc/bias"]
+    h5py.h5d.create(
+        group["fc/fc"].id, b"bias", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), layout
+    )
+
+
+def names_that_are_no_utf_8(group, outside):
+    group["fc"].attrs["weight_names"] = np.array([b"\xff\xfe", b"\xfe"])
+
+
+def names_in_a_table(group, outside):
+    group["fc"].attrs["weight_names"] = np.array([[b"fc/kernel", b"fc/bias"]])
+
+
+def a_layer_whose_name_is_no_utf_8(group, outside):
+    h5py.h5g.create(group.id, b"\xff\xfe")
+
+
 def texts_for_numbers(group, outside):
     shape = group["fc/fc/kernel"].shape
     del group["fc/fc/kernel"]
@@ -262,12 +298,8 @@ def a_number_for_a_layer(group, outside):
     group["fc"] = 1.0
 
 
-def no_names(group, outside):
-    del group["fc"].attrs["weight_names"]
-
-
 def names_that_lead_out(group, outside):
-    group["fc"].attrs["weight_names"] = ["../bn/bn/gamma", "/training/state"]
+    group["fc"].attrs["weight_names"] = np.array([b"../bn/bn/gamma", b"/training/state"])
 
 
 @pytest.mark.parametrize(
@@ -280,10 +312,14 @@ def names_that_lead_out(group, outside):
         virtual_dataset,
         numbers_of_a_gigabyte_each,
         a_shape_beyond_the_memory,
+        a_chunk_of_gigabytes,
+        a_filter_that_nobody_has,
+        names_that_are_no_utf_8,
+        names_in_a_table,
+        a_layer_whose_name_is_no_utf_8,
         texts_for_numbers,
         a_group_for_a_weight,
         a_number_for_a_layer,
-        no_names,
         names_that_lead_out,
     ],
 )
@@ -294,6 +330,45 @@ def test_weights_come_from_the_sealed_file_or_not_at_all(
     resealed(checkpoint, lambda file: change(file["model_weights"], outside))
     with pytest.raises(UserError, match=str(checkpoint)):
         read_checkpoint(checkpoint).restore(tiny_network())
+
+
+def test_a_file_of_an_earlier_version_lists_the_weights_in_texts_of_variable_length(
+    checkpoint, model, tiny_network
+):
+    def change(file):
+        for group in file["model_weights"].values():
+            names = [name.decode() for name in group.attrs["weight_names"]]
+            group.attrs["weight_names"] = np.array(names, dtype=h5py.string_dtype())
+
+    resealed(checkpoint, change)
+    restored = tiny_network()
+    read_checkpoint(checkpoint).restore(restored)
+    assert_same_values(values(restored), values(model))
+
+
+def test_keras_reads_the_names_as_they_are_written_here(checkpoint, model):
+    loaded = keras.models.load_model(checkpoint, compile=False)
+    assert_same_values(loaded.get_weights(), model.network.get_weights())
+
+
+def test_forged_at_random_a_checkpoint_is_read_or_refused_in_one_line(checkpoint, tiny_network):
+    """That is, with a checksum that is right, so that HDF5 gets to see the damage."""
+    whole = checkpoint.read_bytes()[:-SEAL_BYTES]
+    chance = random.Random(0)
+    classifier = tiny_network()
+    refusals = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in chance.choices(range(len(whole)), k=chance.choice([1, 20])):
+            damaged[place] = chance.randrange(256)
+        checkpoint.write_bytes(damaged + seal(io.BytesIO(damaged), len(damaged)))
+        try:
+            with specialfiles.at_once():
+                read_checkpoint(checkpoint).restore(classifier)
+        except UserError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 20
+    assert all(refusal.startswith(str(checkpoint)) for refusal in refusals)
 
 
 def state(value):
@@ -331,7 +406,7 @@ def test_a_state_that_claims_to_be_huge_is_refused_before_memory_is_taken(checkp
         file["training"].create_dataset("state", (10**13,), np.uint8)
 
     resealed(checkpoint, change)
-    with pytest.raises(UserError, match=f"{checkpoint} .* its training/state is larger than it"):
+    with pytest.raises(UserError, match=f"{checkpoint} .* its state is larger than it"):
         read_checkpoint(checkpoint)
 
 
@@ -429,6 +504,11 @@ def test_a_file_that_does_not_say_what_it_holds_takes_the_readers_word(described
     [
         ("text", b"{}"),
         ("text", SPEC.to_json().replace("[1]", "[1000000000]").encode()),
+        ("text", SPEC.to_json().replace("[1]", "[600, 600]").encode()),
+        ("text", SPEC.to_json().replace("[1]", "[500]").encode()),
+        ("text", SPEC.to_json().replace("[4, 8]", "[16384, 16384]").encode()),
+        ("text", SPEC.to_json().replace("[4, 8]", "[4, 128]").encode()),
+        ("text", SPEC.to_json().replace('"ant"', '"ant"' + ', "ant"' * 10**6).encode()),
         ("text", SPEC.to_json().replace("cifar10", "none").encode()),
         ("text", SPEC.to_json().replace("[4, 8]", "[4, 9]").encode()),
         ("mean", np.zeros(4, np.float32)),
@@ -445,6 +525,6 @@ def test_a_description_of_no_network_is_refused_though_the_file_is_whole(describ
         file["spec"][name] = value
 
     reseal(path, change)
-    with pytest.raises(UserError) as refused:
+    with specialfiles.at_once(), pytest.raises(UserError) as refused:
         load_model(path)
     assert str(refused.value).startswith(f"{path} is damaged")

@@ -2,6 +2,7 @@ import hashlib
 import io
 
 import pytest
+import specialfiles
 
 from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
 
@@ -42,3 +43,9 @@ def test_only_so_many_bytes_are_sealed_and_the_file_is_left_behind_them():
     file = io.BytesIO(DATA)
     assert seal(file, 10) == seal(io.BytesIO(DATA[:10]), 10)
     assert file.tell() == 10
+
+
+def test_an_endless_file_without_a_seal_is_answered_at_once(tmp_path):
+    specialfiles.sparse(tmp_path / "a")
+    with specialfiles.at_once(), open(tmp_path / "a", "rb") as file:
+        assert not is_sealed(file)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ import numpy as np
 
 from pipeline.errors import NetworkError, UserError
 from pipeline.files.atomic import write_atomically
-from pipeline.files.hdf5members import own_member
+from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
+from pipeline.files.reading import read_regular
 from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training import history as histories
@@ -30,7 +32,11 @@ if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it nee
 
     from pipeline.training.classifier import Classifier
 
-FILE_BYTES_LIMIT = 2**31
+FILE_BYTES_LIMIT = 2**31  # no model of this project comes near it
+
+Weights = dict[str, dict[int | str, np.ndarray]]
+"""By the name of their layer, then by their place in it; in files of earlier versions by their name
+instead. Layers without weights are left out."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,18 @@ class Checkpoint:
         epoch: number of completed epochs.
         history: one list of values an epoch for each name, such as `val_accuracy`.
         options: the options of the run that wrote it, its seed among them.
+        weights: of the network.
+        optimizer: its variables.
+        averages: those of the weights; None where the file has none.
     """
 
     path: Path
     epoch: int
     history: dict[str, list[float]]
     options: dict
-    data: bytes
+    weights: Weights
+    optimizer: list[np.ndarray]
+    averages: list[np.ndarray] | None
 
     def restore(self, classifier: Classifier) -> None:
         """Gives a classifier the checkpoint's weights, its optimizer and averages their variables.
@@ -58,24 +69,21 @@ class Checkpoint:
                 optimizer.
         """
         classifier.optimizer.build(classifier.trainable_variables)
-        with _open(self.path, self.data) as file:
-            _restore_weights(self.path, file, classifier.network)
-            self._restore_variables(file, "optimizer", classifier.optimizer.variables)
-            if "averages" in _member(self.path, file, "training", h5py.Group):
-                self._restore_variables(file, "averages", _averages(classifier))
-            elif classifier.averages:  # written when statistics were not averaged yet
-                classifier.start_averages()
+        _assign_weights(self.path, self.weights, classifier.network)
+        self._assign("optimizer", self.optimizer, classifier.optimizer.variables)
+        if self.averages is not None:
+            self._assign("averages", self.averages, _averages(classifier))
+        elif classifier.averages:  # written when statistics were not averaged yet
+            classifier.start_averages()
 
-    def _restore_variables(self, file: h5py.File, name: str, variables: list) -> None:
-        group = _member(self.path, file, f"training/{name}", h5py.Group)
-        if len(group) != len(variables):
+    def _assign(self, name: str, saved: list[np.ndarray], variables: list) -> None:
+        if len(saved) != len(variables):
             raise UserError(
                 f"{self.path} was written by another optimizer or precision: it has "
-                f"{len(group)} {name} variables, this run {len(variables)}"
+                f"{len(saved)} {name} variables, this run {len(variables)}"
             )
-        for index, variable in enumerate(variables):
-            what = f"the {name} variable {variable.name}"
-            _assign(self.path, group, f"{index:04}", variable, what)
+        for value, variable in zip(saved, variables, strict=True):
+            _assign(self.path, value, variable, f"the {name} variable {variable.name}")
 
 
 def save_model(path: str | Path, network: keras.Model, spec: NetworkSpec | None = None) -> None:
@@ -126,6 +134,7 @@ def _save(
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
     with _MemoryFile() as file:
         network.save(file, include_optimizer=False)
+        _fix_lengths(file["model_weights"])
         if spec:
             group = file.create_group("spec")
             group["text"] = np.frombuffer(spec.to_json().encode(), dtype=np.uint8)
@@ -138,38 +147,47 @@ def _save(
     write_atomically(path, data + seal(io.BytesIO(data), len(data)))
 
 
+def _fix_lengths(layers: h5py.Group) -> None:
+    # HDF5 can be kept busy for ever by a forged text of variable length, as which Keras writes the
+    # names. It reads the others just as well.
+    for group in layers.values():
+        if len(group):
+            group.attrs["weight_names"] = np.array([*group.attrs["weight_names"]], dtype="S")
+
+
 def _averages(classifier: Classifier) -> list:
     return [*classifier.averages, classifier.share_of_start] if classifier.averages else []
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint and verifies it; nothing is built and no code of the file is run.
+    """Reads a checkpoint whole; nothing is built and no code of the file is run.
 
     Raises:
         UserError: the file is missing, damaged or no checkpoint.
     """
     path = Path(path)
-    data = _read_sealed(path)
-    with _open(path, data) as file:
+    with _opened(path) as file:
         if "training" not in file:
             raise UserError(
                 f"{path} is a model without the training's state: it can be evaluated, "
                 "but training cannot go on from it; name an epoch_N.hdf5"
             )
-        state = _member(path, file, "training/state", h5py.Dataset)
-        if state.dtype != np.uint8 or state.ndim != 1:
-            raise UserError(f"{path} is not a checkpoint: its state is {state.dtype} {state.shape}")
-        try:
-            training = json.loads(state[:].tobytes())
-            epoch, options = training["epoch"], training["options"]
-            history = histories.checked(training["history"])
-            if type(epoch) is not int or epoch < 0 or not isinstance(options, dict):
-                raise ValueError(f"its epoch is {epoch} and its options are {options}")
-            if histories.epochs(history) not in (0, epoch):
-                raise ValueError(f"its history does not end with epoch {epoch}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"{path} is not a checkpoint: its state cannot be read") from error
-        return Checkpoint(path, epoch, history, options, data)
+        group = own_member(file, "training", h5py.Group)
+        state = _bytes(group, "state")
+        weights = _read_weights(file)
+        optimizer = _read_variables(group, "optimizer")
+        averages = _read_variables(group, "averages") if "averages" in group else None
+    try:
+        training = json.loads(state)
+        epoch, options = training["epoch"], training["options"]
+        history = histories.checked(training["history"])
+        if type(epoch) is not int or epoch < 0 or not isinstance(options, dict):
+            raise ValueError(f"its epoch is {epoch} and its options are {options}")
+        if histories.epochs(history) not in (0, epoch):
+            raise ValueError(f"its history does not end with epoch {epoch}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not a checkpoint: its state cannot be read") from error
+    return Checkpoint(path, epoch, history, options, weights, optimizer, averages)
 
 
 def load_weights(path: str | Path, model: keras.Model) -> None:
@@ -179,8 +197,9 @@ def load_weights(path: str | Path, model: keras.Model) -> None:
         UserError: the file is missing, damaged, or of another network or number of classes.
     """
     path = Path(path)
-    with _open(path, _read_sealed(path)) as file:
-        _restore_weights(path, file, model)
+    with _opened(path) as file:
+        weights = _read_weights(file)
+    _assign_weights(path, weights, model)
 
 
 def load_model(
@@ -201,39 +220,73 @@ def load_model(
             what network it holds.
     """
     path = Path(path)
-    with _open(path, _read_sealed(path)) as file:
-        spec = _read_spec(path, file) or default
-        if spec is None:
-            raise UserError(f"{path} does not say what network it holds: its version is too old")
-        try:
-            network = spec.build()
-        except NetworkError as error:
-            raise UserError(f"{path} is damaged or of another network: {error}") from error
-        _restore_weights(path, file, network)
+    with _opened(path) as file:
+        spec = _read_spec(file) or default
+        weights = _read_weights(file)
+    if spec is None:
+        raise UserError(f"{path} does not say what network it holds: its version is too old")
+    # Before it is built: a few bytes can describe a network that fills any memory.
+    numbers = sum(weight.size for layer in weights.values() for weight in layer.values())
+    if sum(spec.stages) > len(weights) or spec.least_weights > numbers:
+        raise UserError(f"{path} is damaged or of another network: it has too few weights for it")
+    try:
+        network = spec.build()
+    except NetworkError as error:
+        raise UserError(f"{path} is damaged or of another network: {error}") from error
+    _assign_weights(path, weights, network)
     return network, spec
 
 
-def _read_spec(path: Path, file: h5py.File) -> NetworkSpec | None:
+def _read_spec(file: h5py.File) -> NetworkSpec | None:
     if "spec" not in file:
         return None
-    group = _member(path, file, "spec", h5py.Group)
-    text = _bytes(path, group, "text")
+    group = own_member(file, "spec", h5py.Group)
     mean = None
     if "mean" in group:
-        mean = _member(path, group, "mean", h5py.Dataset)
+        mean = own_member(group, "mean", h5py.Dataset)
         if mean.dtype != np.float32:
-            raise UserError(f"{path} is damaged: its mean is {mean.dtype}")
-    try:
-        return NetworkSpec.from_json(text, None if mean is None else mean[()])
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+            raise ValueError(f"its mean is {mean.dtype}")
+        mean = mean[()]
+    return NetworkSpec.from_json(_bytes(group, "text"), mean)
 
 
-def _bytes(path: Path, group: h5py.Group, name: str) -> bytes:
-    data = _member(path, group, name, h5py.Dataset)
+def _read_weights(file: h5py.File) -> Weights:
+    saved = own_member(file, "model_weights", h5py.Group)
+    groups = {name: own_member(saved, name, h5py.Group) for name in saved}
+    return {name: _read_layer(group) for name, group in groups.items() if len(group)}
+
+
+def _read_layer(group: h5py.Group) -> dict[int | str, np.ndarray]:
+    names = own_texts(group, "weight_names")
+    if names is not None:
+        return {place: _numbers(group, name) for place, name in enumerate(names)}
+    found = []
+
+    def find(name: str, member: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(member, h5py.Dataset):
+            found.append(name)
+
+    group.visititems(find)
+    return {name: _numbers(group, name) for name in found}
+
+
+def _read_variables(training: h5py.Group, name: str) -> list[np.ndarray]:
+    group = own_member(training, name, h5py.Group)
+    return [_numbers(group, f"{index:04}") for index in range(len(group))]
+
+
+def _bytes(group: h5py.Group, name: str) -> bytes:
+    data = own_member(group, name, h5py.Dataset)
     if data.dtype != np.uint8 or data.ndim != 1:
-        raise UserError(f"{path} is damaged: its {name} is {data.dtype} {data.shape}")
+        raise ValueError(f"its {name} is {data.dtype} {data.shape}")
     return data[:].tobytes()
+
+
+def _numbers(group: h5py.Group, name: str) -> np.ndarray:
+    data = own_member(group, name, h5py.Dataset)
+    if data.dtype.kind not in "fiu":
+        raise ValueError(f"its {name} holds no numbers")
+    return data[()]
 
 
 class _MemoryFile(h5py.File):
@@ -249,11 +302,28 @@ class _MemoryFile(h5py.File):
         return self.filename
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Lends a file's HDF5 part; whatever reading it raises becomes a UserError with the path."""
+    data = _read_sealed(path)
+    try:
+        file = h5py.File(io.BytesIO(data), "r")
+    except DAMAGE as error:
+        raise UserError(f"{path} is not an HDF5 file") from error
+    try:
+        with file:
+            yield file
+    except NetworkError as error:
+        raise _damaged(path, error) from error
+    except UserError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
 def _read_sealed(path: Path) -> bytes:
     try:
-        if path.stat().st_size > FILE_BYTES_LIMIT:
-            raise UserError(f"{path} is larger than any model of this project")
-        content = path.read_bytes()
+        content = read_regular(path, FILE_BYTES_LIMIT)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except OSError as error:
@@ -263,56 +333,36 @@ def _read_sealed(path: Path) -> bytes:
     return content[:-SEAL_BYTES]
 
 
-def _open(path: Path, data: bytes) -> h5py.File:
-    try:
-        return h5py.File(io.BytesIO(data), "r")
-    except OSError as error:
-        raise UserError(f"{path} is not an HDF5 file") from error
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged or of another network: {error}")
 
 
-def _member(path: Path, group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
-    try:
-        return own_member(group, name, kind, group.file.id.get_filesize())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged or of another network: {error}") from error
-
-
-def _restore_weights(path: Path, file: h5py.File, model: keras.Model) -> None:
-    weights = _member(path, file, "model_weights", h5py.Group)
-    groups = {name: _member(path, weights, name, h5py.Group) for name in weights}
-    saved = {name for name, group in groups.items() if len(group)}
+def _assign_weights(path: Path, weights: Weights, model: keras.Model) -> None:
     layers = [layer for layer in model.layers if layer.weights]
-    if different := saved.symmetric_difference(layer.name for layer in layers):
+    if different := weights.keys() ^ {layer.name for layer in layers}:
         raise UserError(
             f"{path} holds another network than the one asked for: they differ in "
             f"{len(different)} layers, {min(different)} among them"
         )
     for layer in layers:
-        group = groups[layer.name]
-        names = [_text(name) for name in group.attrs.get("weight_names", ())]
-        if len(names) != len(layer.weights):
+        saved = weights[layer.name]
+        values = [saved.get(place, saved.get(w.path)) for place, w in enumerate(layer.weights)]
+        if len(saved) != len(values) or any(value is None for value in values):
             raise UserError(f"{path} holds another network: layer {layer.name} differs")
-        for name, variable in zip(names, layer.weights, strict=True):
-            _assign(path, group, name, variable, f"{layer.name}'s {variable.name}")
+        for value, variable in zip(values, layer.weights, strict=True):
+            _assign(path, value, variable, f"{layer.name}'s {variable.name}")
 
 
-def _assign(path: Path, group: h5py.Group, name: str, variable: object, what: str) -> None:
-    saved = _member(path, group, name, h5py.Dataset)
+def _assign(path: Path, saved: np.ndarray, variable: object, what: str) -> None:
     if saved.shape != tuple(variable.shape):
         raise UserError(
             f"{path} holds another network or number of classes: {what} is {saved.shape} in it "
             f"and {tuple(variable.shape)} in this run"
         )
-    if saved.dtype.kind not in "fiu":
-        raise UserError(f"{path} is damaged: {what} is not a number in it")
-    variable.assign(saved[()])
+    variable.assign(saved)
 
 
 def _to_numpy(variable: object) -> np.ndarray:
     from keras import ops
 
     return ops.convert_to_numpy(variable)
-
-
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name

@@ -6,10 +6,12 @@ on purpose can seal it anew.
 
 import hashlib
 import os
+import re
 from typing import BinaryIO
 
 SEAL = b"\nsha256:%s\n"
 SEAL_BYTES = len(SEAL % hashlib.sha256().hexdigest().encode())
+_FORM = re.compile(rb"\nsha256:[0-9a-f]{64}\n")
 _BLOCK = 2**20
 
 
@@ -26,4 +28,9 @@ def seal(file: BinaryIO, size: int) -> bytes:
 def is_sealed(file: BinaryIO) -> bool:
     """Tells whether a file ends with the seal of all that stands before it."""
     size = file.seek(0, os.SEEK_END) - SEAL_BYTES
-    return size >= 0 and seal(file, size) == file.read()
+    if size < 0:
+        return False
+    file.seek(size)
+    claimed = file.read()
+    # The form first: what is no file of ours at all may be of any length.
+    return bool(_FORM.fullmatch(claimed)) and seal(file, size) == claimed

@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
-from pipeline.files.hdf5members import own_member
+from pipeline.files.hdf5members import DAMAGE, own_member
+from pipeline.files.reading import open_regular
 from pipeline.files.seal import is_sealed
 from pipeline.io.dataset import Dataset
 from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
@@ -71,7 +72,7 @@ class HDF5DatasetGenerator:
     def __init__(self, path: str | Path, classes: int | None = None, size: int | None = None):
         self.path = Path(path)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 if not is_sealed(file):
                     raise self._damaged("it is truncated, damaged or not written by this project")
                 with h5py.File(file, "r") as hdf5:
@@ -84,8 +85,8 @@ class HDF5DatasetGenerator:
             if error.filename is None:
                 raise self._damaged("it is truncated, or not an HDF5 file") from error
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
-        except (RuntimeError, LookupError, ValueError, TypeError) as error:
-            raise self._damaged(str(error)) from error  # what h5py makes of a damaged file
+        except DAMAGE as error:
+            raise self._damaged(str(error)) from error
 
     @property
     def size(self) -> int:
@@ -110,8 +111,7 @@ class HDF5DatasetGenerator:
             raise self._damaged("it is unfinished")
         file_bytes = os.fstat(file.fileno()).st_size
         images, labels, names = (
-            own_member(hdf5, name, h5py.Dataset, file_bytes)
-            for name in (IMAGES, LABELS, LABEL_NAMES)
+            own_member(hdf5, name, h5py.Dataset) for name in (IMAGES, LABELS, LABEL_NAMES)
         )
 
         if size is None and images.ndim == 4:
@@ -121,8 +121,6 @@ class HDF5DatasetGenerator:
                 f"{self.path} holds {images.dtype} images of shape {images.shape} instead of "
                 f"uint8 (n, {size or 'size'}, {size or 'size'}, 3)"
             )
-        if images.chunks:
-            raise self._damaged("its images are chunked or compressed")
         offset = images.id.get_offset()
         if offset is None or offset + math.prod(images.shape) > file_bytes:
             raise self._damaged("its images lie outside it")

@@ -114,6 +114,8 @@ class NetworkSpec:
         ):
             if not all(type(number) is int and 1 <= number <= most for number in numbers):
                 raise NetworkError(f"{numbers} must be whole numbers from 1 to {most}")
+        if sum(self.stages) > MOST_MODULES:
+            raise NetworkError(f"stages must not have more than {MOST_MODULES} modules in all")
         if self.mean is not None:
             if self.mean.shape not in (self.image_shape, (3,)):
                 raise NetworkError(f"a mean of shape {self.mean.shape} is for other images")
@@ -141,6 +143,14 @@ class NetworkSpec:
             "torchvision": resnet18_libraries.torchvision_resnet18,
         }[self.family]
         return build(*shape, **training)
+
+    @property
+    def least_weights(self) -> int:
+        """A number of weights that the network has in any case."""
+        # In a residual module of K filters 9/16 K^2 in the 3x3 and 1/4 K^2 in the last convolution.
+        modules = zip(self.stages, self.filters[1:], strict=False)
+        last = self.filters[-1] if self.filters else 512
+        return sum(n * k * k // 2 for n, k in modules) + last * len(self.label_names)
 
     @property
     def preprocessor(self) -> MeanPreprocessor | ScalePreprocessor:
