@@ -1,7 +1,8 @@
 import pytest
+from resealed import reseal
 
 from pipeline.errors import UserError
-from pipeline.files.checkpoints import checkpoint_path, checkpoints, newest_checkpoint
+from pipeline.files.checkpoints import best_path, checkpoint_path, checkpoints, newest_checkpoint
 
 
 @pytest.fixture
@@ -59,6 +60,24 @@ def test_a_folder_of_damaged_checkpoints_is_not_taken_for_an_empty_one(folder):
         damage(path)
     with pytest.raises(UserError, match=f"{folder} has no checkpoint that is whole.*epoch_5.hdf5"):
         newest_checkpoint(folder)
+
+
+def test_where_only_the_best_is_whole_it_is_named(folder, write_checkpoint):
+    write_checkpoint(best_path(folder), 7)
+    for path in checkpoints(folder).values():
+        damage(path)
+    message = f"{best_path(folder)} is whole: copied to epoch_7.hdf5, it lets the run go on"
+    with pytest.raises(UserError, match=message):
+        newest_checkpoint(folder)
+
+
+@pytest.mark.parametrize("member", ["training/optimizer/0000", "model_weights/fc/fc/kernel"])
+def test_a_forged_checkpoint_is_passed_over_as_well(folder, member):
+    def change(file):
+        del file[member]
+
+    reseal(folder / "epoch_10.hdf5", change)
+    assert newest_checkpoint(folder).epoch == 9
 
 
 def test_without_checkpoints_there_is_no_newest(tmp_path):

@@ -46,5 +46,16 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         else:
             return checkpoint
     if damage:
-        raise UserError(f"{folder} has no checkpoint that is whole; the oldest: {damage}")
+        raise UserError(
+            f"{folder} has no checkpoint that is whole; the oldest: {damage}{_way_out(folder)}"
+        )
     return None
+
+
+def _way_out(folder: Path) -> str:
+    try:
+        best = read_checkpoint(best_path(folder))
+    except UserError:
+        return ""
+    name = checkpoint_path(folder, best.epoch).name
+    return f"; {best.path} is whole: copied to {name}, it lets the run go on from there"
