@@ -36,7 +36,7 @@ def main() -> None:
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline.files.atomic import write_atomically
-    from pipeline.files.fileset import published_together
+    from pipeline.files.fileset import finish_interrupted, published_together
     from pipeline.io.tiny_imagenet import (
         hold_out,
         list_train,
@@ -60,6 +60,9 @@ def main() -> None:
         left_out.append(problem)
 
     files = (config.TRAIN_HDF5, config.VAL_HDF5, config.TEST_HDF5, config.DATASET_MEAN)
+    if finish_interrupted(folder, files) and not args.overwrite:
+        print(f"{folder}: an earlier build was killed when all was written; here are its files")
+        return
     with published_together(folder, files, args.overwrite) as staging:
         # list
         label_names = read_label_names(root / config.WORDNET_IDS, root / config.WORD_LABELS)

@@ -132,7 +132,10 @@ def test_the_sample_comes_out_whole(tiny_imagenet_sample, tmp_path):
 def test_the_files_go_below_the_data_set_unless_told_otherwise(root, build):
     build(*options(root))
     assert visible(root / "hdf5") == FILES
-    assert sorted(os.listdir(root / "hdf5")) == [".lock", *sorted(FILES)]
+    assert {path.name for path in (root / "hdf5").iterdir() if path.is_symlink()} == {
+        ".current",
+        *FILES,
+    }
 
 
 def test_every_image_has_its_classs_colour_in_all_splits(root, build):
@@ -286,7 +289,18 @@ def test_an_interrupted_build_leaves_the_old_files_and_the_next_one_goes_through
 
     build(*options(many, "--overwrite"))
     assert len(opened(hdf5, "train").labels) == 9018
-    assert sorted(os.listdir(hdf5)) == [".lock", *sorted(FILES)]
+    assert len(os.listdir(hdf5)) == len([".lock", ".current", ".files_N", *FILES])
+
+
+def test_after_a_kill_behind_the_last_byte_the_same_command_publishes_what_was_built(root, build):
+    build(*options(root))
+    hdf5 = root / "hdf5"
+    (hdf5 / ".files_1").rename(hdf5 / ".complete")
+    (hdf5 / ".current").unlink()
+    assert "an earlier build was killed when all was written" in build(*options(root))
+    assert len(opened(hdf5, "train").labels) == 18
+    (hdf5 / ".files_1").rename(hdf5 / ".complete")
+    assert "27 images" in build(*options(root, "--overwrite"))
 
 
 def test_a_full_disk_is_named_in_one_line_and_nothing_is_left(root):

@@ -1,3 +1,5 @@
+import errno
+import itertools
 import multiprocessing
 import os
 import signal
@@ -5,13 +7,13 @@ import signal
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files.fileset import published_together
+from pipeline.files.fileset import finish_interrupted, published_together
 
 NAMES = ("train", "val", "mean")
 
 
 def contents(folder):
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = (path for path in folder.iterdir() if path.exists() and path.name[0] != ".")
     return {path.name: path.read_text() for path in files}
 
 
@@ -33,8 +35,11 @@ def test_the_files_appear_when_all_are_written(tmp_path):
 
 def test_each_new_name_is_on_disk_before_the_next_step(tmp_path, steps):
     publish(tmp_path, "new")
+    renames = [(".unfinished", ".complete")]
+    renames += [(f".{name}.tmp", name) for name in NAMES]
+    renames += [(".complete", ".files_1"), ("..current.tmp", ".current")]
     assert steps == [
-        step for name in NAMES for step in (("replace", name, name), ("fsync", tmp_path.name))
+        step for rename in renames for step in (("replace", *rename), ("fsync", tmp_path.name))
     ]
 
 
@@ -48,7 +53,7 @@ def test_an_exception_leaves_the_old_files_and_nothing_else(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert contents(tmp_path) == dict.fromkeys(NAMES, "old")
-    assert sorted(os.listdir(tmp_path)) == [".lock", *sorted(NAMES)]
+    assert sorted(os.listdir(tmp_path)) == [".current", ".files_1", ".lock", *sorted(NAMES)]
 
 
 def test_existing_files_are_replaced_only_on_request(tmp_path):
@@ -67,12 +72,14 @@ def test_other_files_in_the_folder_are_let_alone(tmp_path):
     assert contents(tmp_path) == {"notes": "mine", **dict.fromkeys(NAMES, "newer")}
 
 
-@pytest.mark.parametrize("step", range(9))
-def test_a_kill_never_leaves_new_files_beside_old_ones(tmp_path, step):
-    publish(tmp_path, "old")
+def dies_at(step, before=lambda: None):
+    """Publishes in a process of its own that dies before a change of the folder; tells if it did.
 
-    def killed_at(step):
-        """Counts the system calls that change the folder, and dies before one of them."""
+    Between two of these system calls nothing changes.
+    """
+
+    def killed(folder):
+        nonlocal step
 
         def counted(function):
             def call(*arguments, **keywords):
@@ -84,22 +91,113 @@ def test_a_kill_never_leaves_new_files_beside_old_ones(tmp_path, step):
 
             return call
 
-        os.unlink, os.replace, os.rmdir = map(counted, (os.unlink, os.replace, os.rmdir))
-        publish(tmp_path, "new", overwrite=True)
+        for name in ("unlink", "replace", "rmdir", "mkdir", "symlink", "link"):
+            setattr(os, name, counted(getattr(os, name)))
+        before()
+        publish(folder, "new", overwrite=True)
 
-    process = multiprocessing.get_context("fork").Process(target=killed_at, args=(step,))
-    process.start()
-    process.join()
+    def run(folder):
+        process = multiprocessing.get_context("fork").Process(target=killed, args=(folder,))
+        process.start()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        return process.exitcode != 0
 
-    found = contents(tmp_path)
-    assert len(set(found.values())) <= 1
-    if process.exitcode == 0:
-        assert step > 6
-        assert found == dict.fromkeys(NAMES, "new")
-    else:
-        assert process.exitcode == -signal.SIGKILL
-        publish(tmp_path, "newer", overwrite=True)
-        assert contents(tmp_path) == dict.fromkeys(NAMES, "newer")
+    return run
+
+
+def nothing_is_there(folder):
+    return {}
+
+
+def an_earlier_set(folder):
+    publish(folder, "old")
+    return dict.fromkeys(NAMES, "old")
+
+
+def plain_files(folder):
+    """As earlier versions left them."""
+    for name in NAMES:
+        (folder / name).write_text("old")
+    return dict.fromkeys(NAMES, "old")
+
+
+def a_plain_file_among_links(folder):
+    publish(folder, "old")
+    (folder / "val").unlink()
+    (folder / "val").write_text("old")
+    return dict.fromkeys(NAMES, "old")
+
+
+BEFORE = [nothing_is_there, an_earlier_set, plain_files, a_plain_file_among_links]
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=lambda before: before.__name__)
+def test_a_kill_leaves_all_files_old_or_all_new_and_the_next_start_goes_through(tmp_path, before):
+    new = dict.fromkeys(NAMES, "new")
+    struck, left_new = True, 0
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        old = before(folder)
+        struck = dies_at(step)(folder)
+        found = contents(folder)
+        assert found in (old, new), step
+        left_new += found == new
+        if not struck:
+            break
+        finished = finish_interrupted(folder, NAMES)
+        assert contents(folder) == (new if finished else found)
+        publish(folder, "newer", overwrite=bool(contents(folder)))
+        assert contents(folder) == dict.fromkeys(NAMES, "newer")
+        assert sum(len(files) for _, _, files in os.walk(folder)) == 1 + len(NAMES) * 2
+        assert not (folder / ".unfinished").exists()
+    assert found == new
+    assert step > 8
+    assert left_new > 1
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=lambda before: before.__name__)
+def test_without_links_a_kill_never_leaves_new_files_beside_old_ones(tmp_path, before, monkeypatch):
+    def no_links(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as on FAT
+
+    def without_links():
+        os.symlink = os.link = no_links
+
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        old = before(folder)
+        struck = dies_at(step, without_links)(folder)
+        found = contents(folder)
+        assert len(set(found.values())) <= 1
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "symlink", no_links)
+            patched.setattr(os, "link", no_links)
+            if finish_interrupted(folder, NAMES):
+                assert contents(folder) == dict.fromkeys(NAMES, "new")
+            else:
+                assert contents(folder) in (old, dict.fromkeys(NAMES, "new"))
+            publish(folder, "newer", overwrite=bool(contents(folder)))
+        assert contents(folder) == dict.fromkeys(NAMES, "newer")
+        if not struck:
+            break
+    assert step > 8
+
+
+def test_a_link_in_the_place_of_unfinished_files_is_removed_and_not_followed(tmp_path):
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.mkdir()
+    (precious / "results").touch()
+    folder.mkdir()
+    for name in (".unfinished", ".complete", ".files_1", ".current"):
+        (folder / name).symlink_to(precious)
+    publish(folder, "new")
+    assert contents(folder) == dict.fromkeys(NAMES, "new")
+    assert os.listdir(precious) == ["results"]
+    publish(folder, "newer", overwrite=True)
+    assert os.listdir(precious) == ["results"]
 
 
 def test_two_processes_cannot_write_at_the_same_time(tmp_path):

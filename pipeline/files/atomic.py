@@ -19,7 +19,7 @@ def write_atomically(path: str | os.PathLike, data: bytes | str) -> None:
         OSError: the data could not be written; `path` is as it was.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_of(path)
     try:
         with open_anew(temporary) as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -49,18 +49,24 @@ def open_anew(path: Path) -> BinaryIO:
 
 def discard_unfinished(path: Path) -> None:
     """Removes what a kill amid `write_atomically` has left, for where nothing writes it again."""
-    _temporary(path).unlink(missing_ok=True)
+    temporary_of(path).unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_of(path: Path) -> Path:
+    """Returns where what is to become a file is written first."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def replace_durably(source: Path, target: Path) -> None:
     """Renames a file, over another if there is one, and waits until the new name is on disk."""
     os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    flush_folder(target.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

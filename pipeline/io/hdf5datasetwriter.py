@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files.atomic import open_anew, replace_durably
+from pipeline.files.atomic import open_anew, replace_durably, temporary_of
 from pipeline.files.seal import seal
 
 # Names in the file.
@@ -60,7 +60,7 @@ class HDF5DatasetWriter:
         self._label_names = label_names
         self._labels = np.zeros(dims[0], dtype=np.int32)
         self._written = 0
-        self._temporary = self.path.with_name(f".{self.path.name}.tmp")
+        self._temporary = temporary_of(self.path)
         with self._errors_named():
             self._file = open_anew(self._temporary)
         self._file.seek(len(self._header()))
