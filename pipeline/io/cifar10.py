@@ -1,9 +1,13 @@
 """CIFAR-10 from a local copy in any of its usual forms, Keras's cache, or the network."""
 
+import bz2
+import gzip
+import hashlib
 import lzma
 import os
 import pickle
 import tarfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +17,7 @@ import keras
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files.reading import open_regular, read_regular
 from pipeline.io.dataset import Dataset
 from pipeline.io.imagefiles import list_images, read_images
 
@@ -35,7 +40,20 @@ ORIGIN = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCH = "test_batch"
-BATCH_BYTES_LIMIT = 64 * 2**20  # a batch of 10,000 images takes 31 MB
+# A pickle can do anything while it is read, so none but these six files, by their SHA-256, is.
+BATCHES_SHA256 = {
+    "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+}
+BATCH_BYTES_LIMIT = 32 * 2**20  # the largest has 31,035,999 bytes
+TAR_BYTES_LIMIT = 256 * 2**20  # unpacked, the archive has 186 MB
+TAR_STEP_LIMIT = 2**16  # bytes that are read at a time; tarfile reads a header at once
+TAR_MEMBERS_LIMIT = 100  # the archive has nine
+_UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
 def read_cifar10(path: str | None = None) -> Dataset:
@@ -53,10 +71,10 @@ def read_cifar10(path: str | None = None) -> Dataset:
         UserError: the data are missing, damaged or not CIFAR-10's, or the download failed.
     """
     source = Path(path) if path else _cached_or_downloaded()
-    if source.is_file():
+    if source.exists() and not source.is_dir():
         return _read_archive(source)
     if (source / TEST_BATCH).is_file() or (source / TRAIN_BATCHES[0]).is_file():
-        return _read_batches(lambda name: open(source / name, "rb"), str(source))
+        return _read_batches(lambda name: _read_batch(source / name), str(source))
     if (source / FOLDER).is_dir():
         return read_cifar10(str(source / FOLDER))
     if (source / "train").is_dir() and (source / "test").is_dir():
@@ -85,49 +103,95 @@ def _cached_or_downloaded() -> Path:
         ) from error
 
 
+def _read_batch(path: Path) -> bytes:
+    try:
+        return read_regular(path, BATCH_BYTES_LIMIT)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def _read_archive(path: Path) -> Dataset:
     # Members are read into memory, nothing is extracted: a hostile archive has no path to write to.
     try:
-        with tarfile.open(path) as archive:
+        with (
+            open_regular(path) as file,
+            _unpacked(file) as unpacked,
+            tarfile.open(fileobj=_Limited(unpacked), mode="r:") as archive,
+        ):
+            members = {}
+            for count, info in enumerate(archive):
+                members[info.name] = info
+                if count > TAR_MEMBERS_LIMIT:
+                    raise ValueError(f"it has more than {TAR_MEMBERS_LIMIT} files")
 
-            def member(name: str) -> BinaryIO:
-                try:
-                    info = archive.getmember(f"{FOLDER}/{name}")
-                except KeyError as error:
-                    raise FileNotFoundError(name) from error
-                if not info.isfile():
-                    raise ValueError("it is not a plain file")
-                return archive.extractfile(info)
+            def member(name: str) -> bytes:
+                info = members.get(f"{FOLDER}/{name}")
+                if info is None:
+                    raise FileNotFoundError(name)
+                if not info.isreg() or info.size > BATCH_BYTES_LIMIT:
+                    raise ValueError(f"its {name} is not a plain file of CIFAR-10's size")
+                content = archive.extractfile(info)
+                return b"".join(iter(lambda: content.read(TAR_STEP_LIMIT), b""))
 
             data = _read_batches(member, str(path))
-            while archive.fileobj.read(2**20):
+            while archive.fileobj.read(TAR_STEP_LIMIT):
                 pass  # to the end, where gzip compares its checksum
             return data
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path} is damaged or not a tar archive ({error}): copy it again"
+            f"{path} is damaged or not a tar archive ({reason}): copy it again"
         ) from error
 
 
-def _read_batches(open_batch: Callable[[str], BinaryIO], where: str) -> Dataset:
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    start = file.read(6)
+    file.seek(0)
+    unpack = next((unpack for magic, unpack in _UNPACKERS.items() if start.startswith(magic)), None)
+    return unpack(file) if unpack else file
+
+
+class _Limited:
+    """A file that is read up to a limit and in small steps, whatever sizes a header claims."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= TAR_STEP_LIMIT:
+            raise ValueError(f"a header in it has {size:,} bytes")
+        self._refuse_beyond(self._file.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, place: int) -> int:
+        self._refuse_beyond(place)
+        return self._file.seek(place)
+
+    def _refuse_beyond(self, place: int) -> None:
+        if place > TAR_BYTES_LIMIT:
+            raise ValueError(f"it has more than the {TAR_BYTES_LIMIT:,} bytes of CIFAR-10's")
+
+
+def _read_batches(read_batch: Callable[[str], bytes], where: str) -> Dataset:
     def read(name: str) -> tuple[np.ndarray, np.ndarray]:
-        place = f"{where}: {name}"
         try:
-            with open_batch(name) as file:
-                batch = _CifarUnpickler(_Limited(file), encoding="bytes").load()
-            images = batch[b"data"].pixels
-            labels = np.asarray(batch[b"labels"], dtype=np.int32)
-            if labels.shape != (len(images),) or images.shape != (len(labels), 3 * SIZE * SIZE):
-                raise ValueError(f"its images are {images.shape}, its labels {labels.shape}")
-            if not 0 <= labels.min() <= labels.max() < len(LABEL_NAMES):
-                raise ValueError(f"its labels go from {labels.min()} to {labels.max()}")
+            content = read_batch(name)
         except FileNotFoundError as error:
-            raise UserError(f"{place} is missing") from error
-        except Exception as error:  # a damaged pickle can raise nearly anything
-            what = str(error) or type(error).__name__
-            raise UserError(f"{place} is damaged or not CIFAR-10's ({what})") from error
-        images = images.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(images), labels
+            raise UserError(f"{where}: {name} is missing") from error
+        if hashlib.sha256(content).hexdigest() != BATCHES_SHA256[name]:
+            raise UserError(
+                f"{where}: {name} is not that of CIFAR-10's authors, but damaged or pickled anew: "
+                f"give their archive {ARCHIVE} or a folder with train/<class>/*.png and "
+                "test/<class>/*.png"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of how its own pickles were written once
+            batch = pickle.loads(content, encoding="bytes")
+        images = batch[b"data"].reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(images), np.array(batch[b"labels"], dtype=np.int32)
 
     train = [read(name) for name in TRAIN_BATCHES]
     test_images, test_labels = read(TEST_BATCH)
@@ -138,78 +202,6 @@ def _read_batches(open_batch: Callable[[str], BinaryIO], where: str) -> Dataset:
         test_labels,
         LABEL_NAMES,
     )
-
-
-class _Limited:
-    """A file that ends with an error instead of filling the memory."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self._left = file, BATCH_BYTES_LIMIT
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self._left:
-            raise ValueError("it is larger than any batch of CIFAR-10")
-        self._left -= size
-        return self._file.read(size)
-
-    def readline(self) -> bytes:
-        line = self._file.readline(self._left + 1)
-        self._left -= len(line)
-        if self._left < 0:
-            raise ValueError("it is larger than any batch of CIFAR-10")
-        return line
-
-
-class _Array:
-    """Takes the place of a NumPy array while a pickle is read.
-
-    NumPy's own unpickling lets a file make an array of pointers to wherever it likes.
-    """
-
-    def __init__(self, *arguments: object):
-        """Is called with NumPy's classes and an empty shape; the state tells everything."""
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, is_fortran, data = state
-        if dtype.name != "u1":
-            raise pickle.UnpicklingError(f"it has an array of {dtype.name}")
-        order = "F" if is_fortran else "C"
-        self.pixels = np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)
-
-
-class _Dtype:
-    """Takes the place of a NumPy dtype while a pickle is read."""
-
-    def __init__(self, name: bytes | str, *arguments: object):
-        self.name = name.decode() if isinstance(name, bytes) else name
-
-    def __setstate__(self, state: tuple) -> None:
-        """Forgets byte order and the like, which mean nothing to single bytes."""
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Takes the place of `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
-    return text.encode("latin1")
-
-
-_ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _CifarUnpickler(pickle.Unpickler):
-    """Admits what CIFAR-10's pickles hold, bytes and plain containers, and runs nothing else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _ADMITTED[module, name]
 
 
 def _read_image_folders(root: Path) -> Dataset:
