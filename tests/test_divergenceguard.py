@@ -8,9 +8,9 @@ from pipeline.errors import Diverged
 from pipeline.files.checkpoints import newest_checkpoint
 
 
-def fit(poisoned=None, poison=np.nan, validation=0.0, activation=None, before=(), callbacks=()):
+def fit(poisoned=None, poison=np.nan, validation=0.0, callbacks=()):
     """Trains on 4 batches, of which one may have a label that is no finite number."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation)])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss="mse")
     labels = np.zeros((8, 1), "float32")
     if poisoned is not None:
@@ -24,7 +24,7 @@ def fit(poisoned=None, poison=np.nan, validation=0.0, activation=None, before=()
         shuffle=False,
         validation_data=validation,
         verbose=0,
-        callbacks=[*before, DivergenceGuard(), *callbacks],
+        callbacks=[DivergenceGuard(), *callbacks],
     )
 
 
@@ -50,7 +50,7 @@ class Spoil(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == (1, 3):
+        if (self.epoch, batch) == (1, 2):
             variable = self.variable(self.model)
             variable.assign(np.full(variable.shape, self.value))
 
@@ -58,19 +58,25 @@ class Spoil(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        (lambda model: model.layers[0].bias, np.nan),
-        (lambda model: model.layers[0].bias, -np.inf),
+        (lambda model: model.network.get_layer("fc").bias, np.nan),
+        (lambda model: model.network.get_layer("fc").bias, -np.inf),
         (lambda model: model.optimizer.variables[-1], np.inf),
         (lambda model: model.optimizer.variables[-1], np.nan),
     ],
     ids=["weight", "infinite weight", "infinite momentum", "momentum"],
 )
-def test_what_no_loss_shows_ends_training_before_it_is_in_a_checkpoint(variable, value, tmp_path):
+def test_what_no_loss_shows_ends_training_before_it_is_in_a_checkpoint(
+    variable, value, tiny_network, tiny_images, tmp_path
+):
+    """The last batch's loss is from before, and no validation follows."""
+    model = tiny_network()
     with pytest.raises(Diverged, match=r"(bias|momentum) is no longer finite in epoch 2,"):
-        fit(
-            activation="relu",
-            before=[Spoil(variable, value)],
-            callbacks=[EpochCheckpoint(tmp_path)],
+        model.fit(
+            *tiny_images,
+            batch_size=8,
+            epochs=3,
+            verbose=0,
+            callbacks=[Spoil(variable, value), DivergenceGuard(), EpochCheckpoint(tmp_path)],
         )
     assert newest_checkpoint(tmp_path).epoch == 1
 

@@ -31,7 +31,7 @@ def go_on(tmp_path, monkeypatch):
 def test_an_epoch_that_ends_in_no_numbers_leaves_neither_history_nor_checkpoint(
     go_on, tmp_path, monkeypatch
 ):
-    """Neither loss tells: training does without the moving mean, and a ReLU may hide NaN."""
+    """Neither loss tells: training does without the moving mean once the epoch is over."""
 
     def spoil(callback, epoch, logs=None):
         mean = callback.model.network.get_layer("bn").moving_mean
