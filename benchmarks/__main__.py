@@ -162,7 +162,8 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("folder", nargs="?", metavar="FOLDER", help="where cifar10 and tiny-imagenet-200 lie")
+    default = data_path.DEFAULT_FOLDER
+    add("folder", nargs="?", default=default, metavar="FOLDER", help=data_path.FOLDER_HELP)
     add("--repeats", type=positive_int, default=5, metavar="N", help="turns (default: %(default)s)")
     add("--seconds", type=positive_int, default=5, metavar="S", help="a turn lasts (5)")
     args = parser.parse_args()

@@ -1,9 +1,10 @@
 """Measure the way from image files to batches: the original's way and ours, side by side.
 
   python -m benchmarks.data_path
-  python -m benchmarks.data_path ../shared/data
+  python -m benchmarks.data_path output/miniatures
 
-Two minutes on two cores. Everything runs in one process, the two ways in turn. A build ends when
+Two minutes on two cores; in miniature, as make_miniatures.py makes them, the data sets show that it
+works and not how fast. Everything runs in one process, the two ways in turn. A build ends when
 its file is on disk; our batches are made by two threads. Absolute figures depend on the machine and
 on what else it does: compare the ratios.
 """
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from pipeline.batches import EvaluationBatches, TrainingBatches
     from pipeline.io.dataset import Dataset
 
-DEFAULT_FOLDERS = (Path("../datasets"), Path("../shared/data"))
+DEFAULT_FOLDER = "../datasets"
+FOLDER_HELP = "where cifar10 and tiny-imagenet-200 lie (default: %(default)s)"
 BATCH_SIZE = 64
 WORKERS = 2
 STEPS = 31  # batches of a measurement of the original's way
@@ -45,7 +47,7 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("folder", nargs="?", metavar="FOLDER", help="where cifar10 and tiny-imagenet-200 lie")
+    add("folder", nargs="?", default=DEFAULT_FOLDER, metavar="FOLDER", help=FOLDER_HELP)
     add("--images", type=positive_int, default=10_000, metavar="N", help="in a build (10000)")
     add("--repeats", type=positive_int, default=5, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
@@ -61,17 +63,17 @@ def main() -> None:
     print(f"{machine()}\n\n{markdown(measured)}")
 
 
-def folders(parent: str | None) -> tuple[Path, Path]:
-    """Returns the folders of CIFAR-10 and of Tiny ImageNet, or of their samples.
-
-    Args:
-        parent: the folder they lie in; None looks in the usual places.
+def folders(parent: str) -> tuple[Path, Path]:
+    """Returns the folders of CIFAR-10 and of Tiny ImageNet, which lie in `parent`.
 
     Raises:
         UserError: one of them is missing.
     """
-    parents = (Path(parent),) if parent else DEFAULT_FOLDERS
-    return _find(parents, "cifar10"), _find(parents, "tiny-imagenet-200")
+    found = Path(parent, "cifar10"), Path(parent, "tiny-imagenet-200")
+    for folder in found:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder; name the one above it")
+    return found
 
 
 def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) -> list[Row]:
@@ -192,15 +194,6 @@ def _rates(repeats: int, *ways: Callable[[], int]) -> list[list[float]]:
 def _exhaust(batches: Iterable) -> int:
     """Returns the number of images in all batches."""
     return sum(len(labels) for _, labels in batches)
-
-
-def _find(folders: Iterable[Path], name: str) -> Path:
-    """Returns the first folder of a data set, or of its sample, that there is."""
-    candidates = [folder / (name + suffix) for folder in folders for suffix in ("", "-sample")]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise UserError(f"{candidates[0]}: there is no such folder; name the one above it")
 
 
 if __name__ == "__main__":

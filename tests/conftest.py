@@ -1,11 +1,13 @@
-"""What the tests share: the sample data, a tiny network, and how to start Python anew."""
+"""What the tests share: data in miniature, a tiny network, and how to start Python anew."""
 
 import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything imports Keras
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the scripts that the tests start
 
+import fcntl
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+PROJECT = Path(__file__).parents[1]
+DATA_SETS = PROJECT.parent / "datasets"  # where the README has them
 
 
 def pytest_configure(config):
@@ -24,27 +29,82 @@ def pytest_configure(config):
 # Started in the background, a shell's children ignore Ctrl+C; those of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROJECT = Path(__file__).parents[1]
-SAMPLES = PROJECT.parent / "shared" / "data"
+
+def can_mount() -> bool:
+    command = ["unshare", "--mount", "true"]
+    return (
+        bool(shutil.which("unshare"))
+        and not subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+    )
 
 
-def _sample(name: str) -> Path:
-    path = SAMPLES / name
-    if not path.is_dir():
-        pytest.skip(f"the sample data are not there: {path}")
-    return path
+# What a test may need and a machine may lack, and whether this one has it.
+NEEDS = {
+    "cifar10": (DATA_SETS / "cifar10").is_dir,
+    "tiny-imagenet-200": (DATA_SETS / "tiny-imagenet-200").is_dir,
+    "mount": can_mount,
+    # By the processor, TensorFlow takes it that oneDNN can; it cannot where it was told to do
+    # without those instructions.
+    "half precision": lambda: "ONEDNN_MAX_CPU_ISA" not in os.environ,
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselects the tests that are marked with `needs` and cannot have it."""
+    needed = {need for item in items for mark in item.iter_markers("needs") for need in mark.args}
+    missing = {need for need in needed if not NEEDS[need]()}
+
+    def lacks(item):
+        return any(missing & set(mark.args) for mark in item.iter_markers("needs"))
+
+    config.hook.pytest_deselected(items=[item for item in items if lacks(item)])
+    items[:] = [item for item in items if not lacks(item)]
 
 
 @pytest.fixture(scope="session")
-def cifar10_sample():
-    """Folder `{train,test}/<class>/*.png` with 2,000 and 1,000 real images of CIFAR-10."""
-    return _sample("cifar10-sample")
+def miniatures(tmp_path_factory):
+    """Folder of cifar10 and tiny-imagenet-200 in miniature; made once for all of xdist's workers.
+
+    With what Finder leaves behind in folders that it has shown.
+    """
+    from pipeline.io.miniatures import write_cifar10, write_tiny_imagenet
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "miniatures"
+    with open(shared / "miniatures.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            write_cifar10(folder / "cifar10")
+            write_tiny_imagenet(folder / "tiny-imagenet-200")
+            for place in ("cifar10/train", "tiny-imagenet-200/train", "tiny-imagenet-200/val"):
+                (folder / place / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_imagenet_sample():
-    """Tiny ImageNet's own layout with 10 training images of each of its 200 classes."""
-    return _sample("tiny-imagenet-200-sample")
+def cifar10_sample(miniatures):
+    """Folder `{train,test}/<class>/*.png` with 2,000 and 1,000 images of 10 classes."""
+    return miniatures / "cifar10"
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet_sample(miniatures):
+    """Tiny ImageNet's own layout with 10 and 5 images of each of 200 classes."""
+    return miniatures / "tiny-imagenet-200"
+
+
+@pytest.fixture(scope="session")
+def real_cifar10():
+    """CIFAR-10 as a folder of pictures, for tests that need it."""
+    return DATA_SETS / "cifar10"
+
+
+@pytest.fixture(scope="session")
+def real_tiny_imagenet():
+    """Tiny ImageNet, for tests that need it."""
+    return DATA_SETS / "tiny-imagenet-200"
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +193,7 @@ def run_python():
     `input`, the text on stdin.
     """
 
-    def run(*arguments, timeout=120, input=None, **environment):
+    def run(*arguments, timeout=600, input=None, **environment):
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=PROJECT,

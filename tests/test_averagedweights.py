@@ -14,6 +14,8 @@ from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training.assembly import make_classifier
 from pipeline.training.experiment import Options, train
 
+pytestmark = pytest.mark.numerics
+
 RECIPE = replace(toy.RECIPE, epochs=2, nesterov=True, ema=0.5)
 TOY = toy.experiment(RECIPE)
 

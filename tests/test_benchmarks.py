@@ -152,8 +152,8 @@ def test_of_each_contender_it_is_told_whether_it_uses_onednn(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_whole_table(cifar10_sample):
-    command = ["-m", "benchmarks", str(cifar10_sample.parent), "--repeats", "1", "--seconds", "1"]
+def test_the_whole_table(miniatures):
+    command = ["-m", "benchmarks", str(miniatures), "--repeats", "1", "--seconds", "1"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     above, table = done.stdout.split("\n\n")
     assert re.match(r"processor: .+\noneDNN of TensorFlow: on in ours, ", above)

@@ -4,6 +4,8 @@ import pytest
 
 from pipeline.training.classifier import SHARE_OF_START, Classifier
 
+pytestmark = pytest.mark.numerics
+
 layers = keras.layers
 MOMENTUM = 0.5  # of batch normalization; its start is forgotten after seven steps
 

@@ -7,6 +7,8 @@ from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.errors import Diverged
 from pipeline.files.checkpoints import newest_checkpoint
 
+pytestmark = pytest.mark.numerics
+
 
 def fit(poisoned=None, poison=np.nan, validation=0.0, callbacks=()):
     """Trains on 4 batches, of which one may have a label that is no finite number."""

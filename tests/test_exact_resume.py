@@ -13,12 +13,15 @@ from toy import experiment
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.training.experiment import Options, train
 
+pytestmark = pytest.mark.numerics
+HALF = pytest.mark.needs("half precision")
+
 
 @pytest.fixture(
     params=[
         pytest.param("float32", marks=pytest.mark.jax),
-        pytest.param("mixed_bfloat16", marks=pytest.mark.jax),
-        "mixed_float16",
+        pytest.param("mixed_bfloat16", marks=[pytest.mark.jax, HALF]),
+        pytest.param("mixed_float16", marks=HALF),
     ]
 )
 def precision(request):

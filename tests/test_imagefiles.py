@@ -74,10 +74,21 @@ def test_grayscale_files_get_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(image, np.stack([expected] * 3, axis=-1))
 
 
-def test_all_images_of_the_real_data_are_good_and_as_opencv_reads_them(tiny_imagenet_sample):
-    files = sorted(str(path) for path in tiny_imagenet_sample.glob("val/images/*.JPEG"))
+@pytest.mark.parametrize(
+    ("folder", "count"),
+    [
+        ("tiny_imagenet_sample", 1000),
+        pytest.param(
+            *("real_tiny_imagenet", 10_000),
+            marks=[pytest.mark.slow, pytest.mark.needs("tiny-imagenet-200")],
+        ),
+    ],
+)
+def test_all_images_of_a_data_set_are_good_and_as_opencv_reads_them(folder, count, request):
+    folder = request.getfixturevalue(folder)
+    files = sorted(str(path) for path in folder.glob("val/images/*.JPEG"))
     images, problems = read(files)
-    assert len(images) == 1000
+    assert len(images) == count
     assert problems == {}
     for file, image in list(zip(files, images, strict=True))[::50]:
         np.testing.assert_array_equal(image, cv2.imread(file)[..., ::-1])

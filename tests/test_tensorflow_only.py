@@ -10,8 +10,11 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 from tensorflow.python.eager.context import context
 
+from pipeline.backend import processor, uses_onednn
 from pipeline.backend.tensorflow_only import HALF_PRECISION_CHANNELS, use_fused_kernels
 from pipeline.nn.conv import ResNet
+
+pytestmark = pytest.mark.numerics
 
 # The largest relative error of a rounded number.
 ROUNDING = {"mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}
@@ -133,7 +136,12 @@ def test_files_do_not_tell_the_difference(images, tmp_path):
     np.testing.assert_allclose(model(x), stock, atol=1e-5)
 
 
-@pytest.fixture(params=["float32", "mixed_bfloat16"])
+@pytest.fixture(
+    params=[
+        "float32",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.needs("half precision")),
+    ]
+)
 def residual(request):
     """A convolution's output and its input, added."""
     keras.config.set_dtype_policy(request.param)
@@ -166,20 +174,35 @@ def test_a_sum_behind_a_convolution_is_the_same_and_has_the_same_gradients(resid
         np.testing.assert_allclose(a / np.abs(a).max(), b / np.abs(a).max(), atol=atol)
 
 
-def test_a_convolution_and_the_sum_behind_it_run_as_one_kernel(residual, images):
-    """Nothing but speed would tell if a version of TensorFlow did not fuse them any more."""
-    use_fused_kernels(residual)
+def kernels(function, x: tf.Tensor) -> list[str]:
+    """Returns what convolutions and additions TensorFlow makes of a function."""
     context().enable_run_metadata()
-    tf.function(residual)(tf.constant(images[..., :4]))
+    tf.function(function)(x)
     graphs = context().export_run_metadata().function_graphs
     context().disable_run_metadata()
-    operations = {node.op for node in graphs[-1].post_optimization_graph.node}
-    operations |= {
-        node.op
-        for function in graphs[-1].post_optimization_graph.library.function
-        for node in function.node_def
-    }
-    assert not operations & {"Conv2D", "AddV2"}, operations
+    graph = graphs[-1].post_optimization_graph
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return sorted(node.op for node in nodes if "Conv" in node.op or "Add" in node.op)
+
+
+def test_a_sum_is_fused_with_the_convolution_before_it_where_a_biased_one_would_be(
+    residual, images
+):
+    """Nothing but speed would tell if a version of TensorFlow did not fuse them any more."""
+    convolution = residual.layers[1]
+    kernel = tf.cast(convolution.kernel.value, convolution.compute_dtype)
+    bias = tf.Variable(tf.ones(4, kernel.dtype))
+
+    def biased(x):
+        x = tf.cast(x, kernel.dtype)
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias) + x
+
+    x = tf.constant(images[..., :4])
+    use_fused_kernels(residual)
+    ours = kernels(residual, x)
+    assert ours == kernels(biased, x)
+    if uses_onednn() and "AVX-512" in processor.instruction_sets():
+        assert ours == ["_FusedConv2D"]
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -28,6 +28,7 @@ def go_on(tmp_path, monkeypatch):
     return go_on
 
 
+@pytest.mark.numerics
 def test_an_epoch_that_ends_in_no_numbers_leaves_neither_history_nor_checkpoint(
     go_on, tmp_path, monkeypatch
 ):
