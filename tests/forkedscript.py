@@ -24,6 +24,7 @@ SLOW_IMPORTS = [
     "pipeline.nn.conv",
     "tensorflow",
 ]
+PATIENCE = 600  # seconds that a process may take on a busy machine before it counts as hanging
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([*SLOW_IMPORTS, "sklearn.datasets", "sklearn.model_selection"])
@@ -68,7 +69,7 @@ def start(
 
 def finish(process: BaseProcess) -> int:
     """Waits for the end of a process and returns its exit status; a signal's number is negative."""
-    process.join(timeout=120)
+    process.join(timeout=PATIENCE)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 

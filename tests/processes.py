@@ -5,18 +5,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import forkedscript
+from signalled import signal_in
 
 ROOT = Path(__file__).parents[1]
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 
-def start(script: str, *arguments: object, backend: str = "tensorflow") -> subprocess.Popen:
+def start(*command: object, backend: str = "tensorflow") -> subprocess.Popen:
+    """Starts Python with a script and its options."""
     return subprocess.Popen(
-        [sys.executable, script, *map(str, arguments)],
+        [sys.executable, *map(str, command)],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": backend, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -26,7 +28,7 @@ def start(script: str, *arguments: object, backend: str = "tensorflow") -> subpr
 
 
 def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=forkedscript.PATIENCE)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -37,60 +39,48 @@ def run(script: str, *arguments: object, backend: str = "tensorflow") -> str:
         assert done.returncode == 0, done.stderr
         return done.stdout
     # Forked, it need not import TensorFlow once more.
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log))
-        printed = log.read_text()
+    status, printed = _run_forked(script, *arguments)
     assert status == 0, printed
     return printed
 
 
-def stop(
+def interrupted(
     script: str,
     *arguments: object,
     epoch: int,
     number: signal.Signals,
+    forked: bool = True,
     backend: str = "tensorflow",
-) -> None:
-    """Runs a script and sends it a signal while an epoch is under way."""
-    if backend != "tensorflow":
-        interrupt(start(script, *arguments, backend=backend), epoch, number)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        log.touch()
-        process = forkedscript.start(script, *arguments, log=log)
-        deadline = time.monotonic() + 120
-        while f"\nEpoch {epoch}/" not in log.read_text():
-            assert process.is_alive(), log.read_text()
-            assert time.monotonic() < deadline, "the process hangs"
-            time.sleep(0.05)
-        time.sleep(0.3)
-        os.kill(process.pid, number)
-        assert forkedscript.finish(process) == EXIT_STATUS[number], log.read_text()
+) -> str:
+    """Runs a script that gets a signal while an epoch is under way; returns what it printed.
 
-
-def interrupt(process: subprocess.Popen, epoch: int, number: signal.Signals) -> str:
-    """Sends a signal while an epoch is under way; returns what the process printed."""
-    printed = []
-    for line in process.stdout:
-        printed.append(line)
-        if line.startswith(f"Epoch {epoch}/"):
-            time.sleep(0.3)
-            process.send_signal(number)
-            break
-    done = finish(process)
-    assert done.returncode == EXIT_STATUS[number], done.stderr
-    return "".join(printed) + done.stdout
+    Not forked, it is a process that has imported for itself what it needs.
+    """
+    if forked:
+        first = partial(signal_in, epoch, number)
+        status, printed = _run_forked(script, *arguments, first=first)
+    else:
+        command = (ROOT / "tests" / "signalled.py", epoch, int(number), script, *arguments)
+        done = finish(start(*command, backend=backend))
+        status, printed = done.returncode, done.stdout + done.stderr
+    assert status == EXIT_STATUS[number], printed
+    return printed
 
 
 def refused(script: str, *arguments: object) -> str:
     """Runs a script that must complain; returns its one line."""
     with tempfile.TemporaryDirectory() as folder:
-        log, errors = Path(folder) / "log", Path(folder) / "errors"
-        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log, errors=errors))
+        errors = Path(folder) / "errors"
+        status, _ = _run_forked(script, *arguments, errors=errors)
         complaint = errors.read_text()
     assert status == 2
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
     return complaint
+
+
+def _run_forked(script: str, *arguments: object, **settings: object) -> tuple[int, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log, **settings))
+        return status, log.read_text()

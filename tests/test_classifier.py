@@ -61,6 +61,7 @@ def test_the_network_gives_the_probabilities_of_the_classifiers_logits(images):
     np.testing.assert_allclose(model.network.predict(images, verbose=0), probabilities, rtol=1e-5)
 
 
+@pytest.mark.needs("half precision")
 def test_logits_are_float32_in_half_precision(images):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = Classifier(network(), keras.optimizers.SGD())
@@ -79,7 +80,10 @@ def test_a_network_without_a_softmax_of_its_own_is_refused(last):
 
 
 @pytest.mark.jax
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.needs("half precision"))],
+)
 def test_the_statistics_are_averaged_by_step_once_their_start_is_forgotten(precision):
     keras.config.set_dtype_policy(precision)
     model = Classifier(network(), keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75))

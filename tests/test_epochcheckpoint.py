@@ -1,17 +1,11 @@
 import errno
 import os
 
-import keras
-import numpy as np
 import pytest
-from keras import ops
 
-from pipeline.augmentation.geometry import AffineAugmenter
-from pipeline.batches import TrainingBatches
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.files.checkpoints import checkpoints, newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
-from pipeline.training.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -218,58 +212,3 @@ def test_what_a_killed_run_left_behind_does_not_disturb(tmp_path, run):
     assert best(tmp_path) == 2
     assert (tmp_path / "epoch_1.hdf5").read_bytes() == checkpoint
     assert sorted(os.listdir(tmp_path)) == ["best.hdf5", "epoch_1.hdf5", "epoch_2.hdf5"]
-
-
-# the purpose of it all
-
-
-def classifier():
-    """Has all that a checkpoint has to bring back, and is compiled in no time."""
-    layers = keras.layers
-    network = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            layers.Flatten(),
-            layers.BatchNormalization(name="bn"),
-            layers.Dense(4, name="fc"),
-            layers.Activation("softmax", name="softmax"),
-        ]
-    )
-    return Classifier(network, keras.optimizers.SGD(0.1, momentum=0.9))
-
-
-def test_a_resumed_training_is_the_uninterrupted_one_bit_by_bit(tmp_path, tiny_images):
-    def train(model, folder, start_epoch, epochs, history=None):
-        batches = TrainingBatches(
-            *tiny_images,
-            8,
-            [AffineAugmenter(shift=0.1, flip=True)],
-            start_epoch=start_epoch,
-        )
-        model.fit(
-            batches,
-            initial_epoch=start_epoch,
-            epochs=epochs,
-            steps_per_epoch=batches.steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[EpochCheckpoint(folder, 5, start_epoch, history)],
-        )
-        return newest_checkpoint(folder)
-
-    first, resumed = classifier(), classifier()
-    resumed.set_weights(first.get_weights())
-    uninterrupted = train(first, tmp_path / "a", 0, 2)
-
-    checkpoint = train(resumed, tmp_path / "b", 0, 1)
-    another = classifier()
-    checkpoint.restore(another)
-    ended = train(another, tmp_path / "b", 1, 2, checkpoint.history)
-
-    assert ended.history == uninterrupted.history
-    for ours, theirs in zip(
-        [*another.weights, *another.optimizer.variables],
-        [*first.weights, *first.optimizer.variables],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))

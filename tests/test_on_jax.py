@@ -10,7 +10,7 @@ MARKED = [file for file in Path(__file__).parent.glob("*.py") if "mark.jax" in f
 def test_what_holds_on_tensorflow_holds_on_jax(run_python):
     pytest.importorskip("jax")
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "jax and not slow", *MARKED]
-    again = run_python(*command, timeout=300, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+    again = run_python(*command, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "passed" in again.stdout
     assert "skipped" not in again.stdout

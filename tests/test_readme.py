@@ -46,7 +46,7 @@ def clone(tmp_path_factory):
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def test_make_demo_reaches_95_percent_and_leaves_curve_and_report(clone):

@@ -144,6 +144,7 @@ def test_batch_normalization_has_pytorchs_epsilon_and_momentum_or_those_asked_fo
     assert settings(ResNet18.build(32, 32, 3, CLASSES, 1e-3, 0.5)) == {(1e-3, 0.5)}
 
 
+@pytest.mark.needs("half precision")
 def test_probabilities_stay_float32_and_sum_to_one_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

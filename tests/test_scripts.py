@@ -1,4 +1,4 @@
-"""The CIFAR-10 scripts as a user runs them: on real images, in processes of their own, interrupted.
+"""The CIFAR-10 scripts as a user runs them: on pictures, in processes of their own, interrupted.
 
 The contract is exact resume: however a run was stopped, its last checkpoint, history included, is
 the same to the bit as that of a run that was not.
@@ -7,24 +7,23 @@ the same to the bit as that of a run that was not.
 import json
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
 import cv2
 import keras
 import pytest
-from processes import finish, interrupt, refused, run, start, stop
+from processes import finish, interrupted, refused, run, start
 
 from pipeline.files.modelfile import read_checkpoint
 
 TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
 EPOCHS = 5
-# Exact resume on JAX is tested in one process, in test_exact_resume.py: that is a minute less.
-BACKENDS = ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)]
 
 
-def last_checkpoint(output: Path, folder: str) -> bytes:
-    return (output / folder / f"epoch_{EPOCHS}.hdf5").read_bytes()
+def checkpoint(output: Path, epoch: int, folder: str = "checkpoints") -> Path:
+    return output / folder / f"epoch_{epoch}.hdf5"
 
 
 @pytest.fixture(scope="module")
@@ -34,83 +33,81 @@ def data(cifar10_sample):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, data):
-    """A watched run that nobody stopped."""
+    """A watched run that nobody stopped, with the checkpoints of epochs 2, 4 and 5."""
     output = tmp_path_factory.mktemp("straight")
-    run("resnet_cifar10.py", *data, *TINY, "--epochs", EPOCHS, "-o", output)
+    run("resnet_cifar10.py", *data, *TINY, "--epochs", EPOCHS, "--every", 2, "-o", output)
     return output
 
 
-def test_watched_training_goes_on_exactly_after_a_stop_ctrl_c_and_a_kill(straight, data, tmp_path):
-    network = [*data, *TINY, "-o", tmp_path]
-    run("resnet_cifar10.py", *network, "--epochs", 1)
-    going_on = ("resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", EPOCHS)
-    printed = interrupt(start(*going_on, "--workers", 4), epoch=3, number=signal.SIGINT)
+@pytest.fixture
+def copied(straight, tmp_path):
+    """A copy of that run to go on from."""
+    return shutil.copytree(straight, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def modern(tmp_path_factory, data):
+    """A run by the modern recipe with all its checkpoints, and what it printed."""
+    output = tmp_path_factory.mktemp("modern")
+    options = [*data, *TINY, "--recipe", "modern", "--epochs", 3, "--every", 1, "-o", output]
+    return output, run("resnet_cifar10_decay.py", *options)
+
+
+def test_watched_training_goes_on_exactly_after_ctrl_c_a_termination_and_a_kill(
+    straight, data, tmp_path
+):
+    options = [*data, *TINY, "--epochs", EPOCHS, "--every", 2, "--workers", 4, "-o", tmp_path]
+    stop = {"epoch": 2, "number": signal.SIGINT, "forked": False}
+    printed = interrupted("resnet_cifar10.py", *options, **stop)
     command = re.search(r"^  KERAS_BACKEND=tensorflow python (.*)$", printed, re.MULTILINE)[1]
     assert command.endswith("--resume --learning-rate 0.1")
-    interrupt(start(*shlex.split(command)), epoch=4, number=signal.SIGKILL)
-    run(*going_on)
+    command = shlex.split(command)
+    interrupted(*command, epoch=3, number=signal.SIGTERM)
+    interrupted(*command, epoch=4, number=signal.SIGKILL)
+    run(*command)
 
-    assert last_checkpoint(tmp_path, "checkpoints") == last_checkpoint(straight, "checkpoints")
+    assert checkpoint(tmp_path, 5).read_bytes() == checkpoint(straight, 5).read_bytes()
     name = "resnet_cifar10.json"
     assert (tmp_path / name).read_text() == (straight / name).read_text()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_decay_training_goes_on_exactly_after_ctrl_c_a_kill_and_a_termination(
-    backend, data, tmp_path
-):
-    pytest.importorskip(backend)
+@pytest.mark.slow
+def test_on_jax_the_modern_recipe_goes_on_exactly_after_a_kill(data, tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed")
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     script = "resnet_cifar10_decay.py"
-    options = [*data, *TINY, "--epochs", EPOCHS]
-    run(script, *options, "-o", whole, backend=backend)
-
-    stops = {2: signal.SIGINT, 3: signal.SIGKILL, 4: signal.SIGTERM}
-    if backend != "tensorflow":
-        stops = {3: signal.SIGKILL}  # the same code but for the backend's share, which is slow here
-    going_on = (script, *options, "-o", pieces, "--resume")
-    for epoch, number in stops.items():
-        stop(*going_on, epoch=epoch, number=number, backend=backend)
-    run(*going_on, backend=backend)
-
-    folder = "checkpoints_decay"
-    assert last_checkpoint(pieces, folder) == last_checkpoint(whole, folder)
-    rates = json.loads((pieces / "resnet_cifar10_decay.json").read_text())["learning_rate"]
-    assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
-    assert keras.models.load_model(pieces / "resnet_cifar10.hdf5").count_params() > 0
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_modern_recipe_goes_on_exactly_after_a_kill(backend, data, tmp_path):
-    pytest.importorskip(backend)
-    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    script, last = "resnet_cifar10_decay.py", Path("checkpoints_decay", "epoch_3.hdf5")
     options = [*data, *TINY, "--recipe", "modern", "--epochs", 3]
-    printed = run(script, *options, "-o", whole, backend=backend)
-    stop(script, *options, "-o", pieces, epoch=2, number=signal.SIGKILL, backend=backend)
-    run(script, "-o", pieces, "--resume", backend=backend)
+    run(script, *options, "-o", whole, backend="jax")
+    stop = {"epoch": 2, "number": signal.SIGKILL, "forked": False, "backend": "jax"}
+    interrupted(script, *options, "-o", pieces, **stop)
+    run(script, "-o", pieces, "--resume", backend="jax")
+    last = Path("checkpoints_decay", "epoch_3.hdf5")
     for file in (last, "resnet_cifar10.hdf5", "resnet_cifar10_decay.json"):
         assert (pieces / file).read_bytes() == (whole / file).read_bytes()
 
-    history = read_checkpoint(whole / last).history
+
+def test_the_modern_recipe_ends_with_its_averages_and_a_rate_of_zero(modern):
+    output, printed = modern
+    history = read_checkpoint(checkpoint(output, 3, "checkpoints_decay")).history
     # 15 steps an epoch: 22 of warm-up, half of the run, then a cosine to zero.
-    assert history["learning_rate"][:2] == pytest.approx([0.2 * 15 / 22, 0.14154], abs=1e-5)
+    assert history["learning_rate"][:2] == pytest.approx([0.2 * 14 / 22, 0.15406], abs=1e-5)
     assert history["learning_rate"][2] == 0
     accuracy = re.search(r"accuracy +(\d\.\d{4}) +1000", printed)[1]
     assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
-    record = json.loads((whole / "resnet_cifar10_decay_options.json").read_text())
+    record = json.loads((output / "resnet_cifar10_decay_options.json").read_text())
     options = record["options"]
     recipe = options["recipe_parts"]
     assert (recipe["ema"], recipe["cutout"], options["epochs"]) == (0.999, 12, 3)
-    assert keras.models.load_model(whole / "resnet_cifar10.hdf5").count_params() > 0
+    assert keras.models.load_model(output / "resnet_cifar10.hdf5").count_params() > 0
 
 
-def test_another_batch_size_on_resume_keeps_the_schedules_place(data, tmp_path):
-    options = [*data, *TINY, "--recipe", "modern", "--epochs", 3, "-o", tmp_path]
-    stop("resnet_cifar10_decay.py", *options, epoch=2, number=signal.SIGKILL)
+def test_another_batch_size_on_resume_keeps_the_schedules_place(modern, tmp_path):
+    first = checkpoint(tmp_path, 1, "checkpoints_decay")
+    first.parent.mkdir()
+    shutil.copy(checkpoint(modern[0], 1, "checkpoints_decay"), first)
     run("resnet_cifar10_decay.py", "-o", tmp_path, "--resume", "--batch-size", 256)
     rates = json.loads((tmp_path / "resnet_cifar10_decay.json").read_text())["learning_rate"]
-    assert rates == pytest.approx([0.2 * 15 / 22, 0.1309, 0], abs=1e-4)
+    assert rates == pytest.approx([0.2 * 14 / 22, 0.15878, 0], abs=1e-4)
 
 
 def test_a_run_leaves_history_curve_report_and_options(straight):
@@ -128,30 +125,21 @@ def test_a_run_leaves_history_curve_report_and_options(straight):
     assert record["versions"]["keras"] == keras.__version__
 
 
-def test_the_learning_rate_can_be_changed_from_any_kept_checkpoint(straight, data, tmp_path):
-    network = [*data, *TINY, "-o", tmp_path, "--every", 2]
-    run("resnet_cifar10.py", *network, "--epochs", 3)
+def test_the_learning_rate_can_be_changed_from_any_kept_checkpoint(copied):
     printed = run(
-        *("resnet_cifar10.py", "-o", tmp_path, "--epochs", 3, "--learning-rate", 0.01),
-        *("--model", tmp_path / "checkpoints" / "epoch_2.hdf5", "--start_epoch", 2),
+        *("resnet_cifar10.py", "-o", copied, "--epochs", 3, "--learning-rate", 0.01),
+        *("--model", checkpoint(copied, 2), "--start_epoch", 2),
     )
     assert "--learning-rate: 0.1 -> 0.01" in printed
-    history = json.loads((tmp_path / "resnet_cifar10.json").read_text())
+    history = json.loads((copied / "resnet_cifar10.json").read_text())
     assert history["learning_rate"] == [0.1, 0.1, 0.01]
-    # What the abandoned third epoch had reached is still there.
-    abandoned = read_checkpoint(tmp_path / "checkpoints" / "abandoned_1" / "epoch_3.hdf5")
-    assert abandoned.history["learning_rate"] == [0.1, 0.1, 0.1]
+    # What the abandoned epochs had reached is still there.
+    abandoned = read_checkpoint(copied / "checkpoints" / "abandoned_1" / "epoch_5.hdf5")
+    assert abandoned.history["learning_rate"] == [0.1] * 5
 
 
-def test_a_resumed_run_that_has_reached_its_epoch_only_reports(straight, tmp_path):
-    output = tmp_path / "copy"
-    output.mkdir()
-    for file in straight.rglob("*.*"):
-        if file.is_file():
-            copy = output / file.relative_to(straight)
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_bytes(file.read_bytes())
-    printed = run("resnet_cifar10.py", "-o", output, "--resume")
+def test_a_resumed_run_that_has_reached_its_epoch_only_reports(copied):
+    printed = run("resnet_cifar10.py", "-o", copied, "--resume")
     assert "Epoch" not in printed
     assert "accuracy" in printed
 
@@ -179,28 +167,27 @@ def test_a_start_epoch_that_contradicts_the_checkpoint_is_refused_with_both_numb
     assert "5 epochs" in complaint
 
 
-def test_resume_falls_back_to_the_checkpoint_before_a_damaged_one(straight, data, tmp_path):
-    run("resnet_cifar10.py", *data, *TINY, "-o", tmp_path, "--epochs", 3, "--every", 2)
-    newest = tmp_path / "checkpoints" / "epoch_3.hdf5"
-    newest.write_bytes(newest.read_bytes()[:-1000])
-    done = finish(start("resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", 3))
-    assert done.returncode == 0
-    assert f"{newest} is truncated" in done.stderr
-    assert "going on from" in done.stdout
-    assert "epoch_2.hdf5" in done.stdout
-    assert len(read_checkpoint(newest).history["loss"]) == 3
+def test_resume_falls_back_to_the_checkpoint_before_a_damaged_one(copied):
+    newest = checkpoint(copied, 5)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-1000])
+    printed = run("resnet_cifar10.py", "-o", copied, "--resume")
+    assert f"{newest} is truncated" in printed
+    assert re.search(r"going on from .*epoch_4\.hdf5", printed)
+    assert newest.read_bytes() == whole
 
 
-def test_divergence_stops_with_epoch_batch_and_what_to_do(data, tmp_path):
-    run("resnet_cifar10.py", *data, *TINY, "-o", tmp_path, "--epochs", 1)
+def test_divergence_stops_with_epoch_batch_and_what_to_do(straight, tmp_path):
+    good = checkpoint(tmp_path, 2)
+    good.parent.mkdir()
+    shutil.copy(checkpoint(straight, 2), good)
     complaint = refused(
         "resnet_cifar10.py", "-o", tmp_path, "--resume", "--epochs", 3, "--learning-rate", 1e30
     )
-    assert re.search(r"the (validation )?loss is (nan|inf) in epoch 2, ", complaint)
-    good = tmp_path / "checkpoints" / "epoch_1.hdf5"
+    assert re.search(r"the (validation )?loss is (nan|inf) in epoch 3, ", complaint)
     assert f"no epoch was completed after {good}" in complaint
     assert complaint.endswith("--resume --epochs 3 --learning-rate 1e+29\n")
-    assert not (tmp_path / "checkpoints" / "epoch_2.hdf5").exists()
+    assert not checkpoint(tmp_path, 3).exists()
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_outputs_gradients_and_moving_statistics_are_those_of_keras(images, trai
         np.testing.assert_allclose(fused[name] / scale, value / scale, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.needs("half precision")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("channels", [7, HALF_PRECISION_CHANNELS])
 @pytest.mark.parametrize("precision", ROUNDING)
