@@ -9,6 +9,8 @@ from typing import TextIO
 from pipeline.errors import UserError
 from pipeline.files.reading import refuse_special
 
+LOCK = ".lock"
+
 
 def lock(folder: Path) -> TextIO:
     """Makes a folder, and a lock in it that the system lifts when the process ends, however.
@@ -27,7 +29,7 @@ def lock(folder: Path) -> TextIO:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UserError(f"{folder} is not a folder: choose another") from error
-    file = open(folder / ".lock", "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
+    file = open(folder / LOCK, "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
