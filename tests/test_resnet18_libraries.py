@@ -1,11 +1,13 @@
 """The libraries' ResNet-18; whether it is the same network is tested with ResNet18."""
 
 import importlib.util
+import sys
 
 import keras
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.files.modelfile import read_checkpoint, save_checkpoint
 from pipeline.nn.conv import ResNet18
 from pipeline.nn.conv.resnet18_libraries import (
@@ -36,6 +38,19 @@ def test_one_seed_gives_keras_hubs_network_and_ours_the_same_weights():
         weights.append(build(32, 32, 3, 10).get_weights())
     for ours, theirs in zip(*weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "keras_hub.models", None)
+    with pytest.raises(UserError, match=r"pip install -r requirements-keras-hub\.txt"):
+        keras_hub_resnet18(32, 32, 3, 10)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="there it runs")
+def test_torchvisions_network_is_refused_on_another_backend():
+    with pytest.raises(UserError, match="runs on Keras's torch backend, not on"):
+        torchvision_resnet18(32, 32, 3, 10)
 
 
 @on_torch

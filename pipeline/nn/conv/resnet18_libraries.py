@@ -3,12 +3,23 @@
 import keras
 from keras import layers
 
+from pipeline.errors import UserError
 from pipeline.nn.conv.resnet18 import BLOCKS, FILTERS
 
 
 def keras_hub_resnet18(width: int, height: int, depth: int, classes: int) -> keras.Model:
-    """Builds KerasHub's ResNet-18; arguments and result are those of `ResNet18.build`."""
-    from keras_hub.models import ResNetBackbone
+    """Builds KerasHub's ResNet-18; arguments and result are those of `ResNet18.build`.
+
+    Raises:
+        UserError: KerasHub is not installed.
+    """
+    try:
+        from keras_hub.models import ResNetBackbone
+    except ImportError as error:
+        raise UserError(
+            f"KerasHub's ResNet-18 cannot be built ({error}): "
+            "install it with 'pip install -r requirements-keras-hub.txt'"
+        ) from error
 
     backbone = ResNetBackbone(
         input_conv_filters=FILTERS[:1],
@@ -32,7 +43,12 @@ def torchvision_resnet18(width: int, height: int, depth: int, classes: int) -> k
     Arguments and result are those of `ResNet18.build`. The whole network is one layer, which always
     computes in float32; a file of it can be loaded into a network built here, but not opened by
     `keras.models.load_model`.
+
+    Raises:
+        UserError: Keras runs on another backend.
     """
+    if (backend := keras.backend.backend()) != "torch":
+        raise UserError(f"torchvision's ResNet-18 runs on Keras's torch backend, not on {backend}")
     from torchvision.models import resnet18
 
     inputs = keras.Input((height, width, depth), name="image")
