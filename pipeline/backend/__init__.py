@@ -38,7 +38,7 @@ def start(precision: str = "float32", seed: int = 42) -> None:
         # processors only; on one with AVX2 alone, training takes 3.5 to 8 times as long without.
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
-        with _quiet():
+        with quiet():
             import keras
 
             if keras.backend.backend() == "tensorflow":
@@ -105,21 +105,34 @@ def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | Non
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless the import fails.
+def quiet() -> Iterator[None]:
+    """Holds back what libraries write to stdout and stderr, unless what they do fails.
 
-    TensorFlow's C++ reports missing GPU drivers before it looks at its own log level.
+    TensorFlow's C++ reports missing GPU drivers before it looks at its own log level, and its
+    converters have none.
     """
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    shown = [os.dup(1), os.dup(2)]
     with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
+        _redirect(held_back.fileno(), held_back.fileno())
         try:
             yield
         except BaseException:
+            _flush_streams()
             held_back.seek(0)
-            os.write(stderr, held_back.read())
+            os.write(shown[1], held_back.read())
             raise
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            _redirect(*shown)
+            for stream in shown:
+                os.close(stream)
+
+
+def _redirect(stdout: int, stderr: int) -> None:
+    _flush_streams()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+
+
+def _flush_streams() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
