@@ -4,6 +4,7 @@ import functools
 import types
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port  # nothing public tells of oneDNN
 
@@ -27,6 +28,20 @@ def gpu_names() -> list[str]:
 def uses_onednn() -> bool:
     """Returns whether TensorFlow has decided, at its import, to compute with oneDNN."""
     return _pywrap_util_port.IsMklEnabled()
+
+
+def int8_settings(images: np.ndarray) -> dict:
+    """Returns what makes `keras.Model.export` write a LiteRT network that computes in int8.
+
+    Args:
+        images: as the network takes them, (n, height, width, channels); the ranges that its
+            activations have on them become those of the integers.
+    """
+    return {
+        "optimizations": [tf.lite.Optimize.DEFAULT],
+        "representative_dataset": lambda: ([image[np.newaxis]] for image in images),
+        "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+    }
 
 
 def use_fused_kernels(

@@ -1,0 +1,35 @@
+"""Classify pictures with the exported network: python classify.py PICTURE...
+
+All it takes are the files beside it, what network.py names, and opencv-python-headless.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from network import probabilities
+
+ABOUT = json.loads(Path(__file__).with_name("preprocess.json").read_text(encoding="utf-8"))
+
+
+def read(file: str) -> np.ndarray:
+    """Reads a picture as the network takes it: the largest part in the middle that fits."""
+    image = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        sys.exit(f"{file} is missing, or not a picture")
+    height, width = image.shape[:2]
+    across, down = ABOUT["width"], ABOUT["height"]
+    cut_height = max(1, min(height, round(width * down / across)))
+    cut_width = max(1, min(width, round(height * across / down)))
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    part = image[top : top + cut_height, left : left + cut_width]
+    return cv2.resize(part, (across, down), interpolation=cv2.INTER_AREA)
+
+
+if __name__ == "__main__":
+    for picture in sys.argv[1:]:
+        (row,) = probabilities(read(picture)[np.newaxis])
+        best = row.argmax()
+        print(f"{row[best]:7.2%}  {ABOUT['labels'][best]}  {picture}")

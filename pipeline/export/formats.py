@@ -1,0 +1,81 @@
+"""The formats that a network can be exported to, and the folder that an export is."""
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+REQUIREMENTS = "requirements-export.txt"
+
+# Beside the network there are its description, a script that uses it, and one that opens it.
+ABOUT, CLASSIFY, NETWORK = "preprocess.json", "classify.py", "network.py"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One of them.
+
+    Attributes:
+        title: what people call it.
+        network: the file, or folder, that holds the exported network.
+        script: the file in `beside` that opens it in its own runtime.
+        keras_name: what `keras.Model.export` calls it.
+        runtime: the module that runs it.
+        converters: the modules that writing it takes besides.
+    """
+
+    title: str
+    network: str
+    script: str
+    keras_name: str
+    runtime: str
+    converters: tuple[str, ...] = ()
+
+    def require_packages(self) -> None:
+        """Looks for the packages that the format needs.
+
+        Raises:
+            UserError: one is not installed.
+        """
+        needed = (self.runtime, *self.converters)
+        missing = [name for name in needed if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"{self.title} needs {' and '.join(missing)}: "
+                f"install with 'pip install -r {REQUIREMENTS}'"
+            )
+
+    def versions(self) -> dict[str, str]:
+        """Returns the versions of the packages that an export depends on."""
+        names = dict.fromkeys(("keras", "tensorflow", self.runtime, *self.converters))
+        return {name: importlib.metadata.version(name) for name in names}
+
+
+FORMATS = {
+    "saved_model": Format(
+        "SavedModel", "saved_model", "network_saved_model.py", "tf_saved_model", "tensorflow"
+    ),
+    "onnx": Format("ONNX", "model.onnx", "network_onnx.py", "onnx", "onnxruntime", ("tf2onnx",)),
+    "litert": Format("LiteRT", "model.tflite", "network_litert.py", "litert", "ai_edge_litert"),
+}
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuses a folder for an export that cannot be made, or would cost what is in it.
+
+    Raises:
+        UserError: it exists and is not to be overwritten, it holds other things than an export, or
+            the folder that it is to be in does not exist.
+    """
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}, make it first")
+    if not output.exists():
+        return
+    if not overwrite:
+        raise UserError(f"--output {output} exists: name a new folder, or replace it: --overwrite")
+    of_exports = {ABOUT, CLASSIFY, NETWORK, "__pycache__", *(f.network for f in FORMATS.values())}
+    for found in output.iterdir() if output.is_dir() else [output]:
+        if found.name not in of_exports:
+            raise UserError(f"{found} is not of an export: name a new folder with --output")

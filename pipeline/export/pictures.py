@@ -1,0 +1,75 @@
+"""The pictures that an exported network is calibrated on and compared by."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_sample_images
+
+from pipeline.errors import UserError
+from pipeline.io.imagefiles import list_images, read_images
+from pipeline.nn.spec import NetworkSpec
+from pipeline.preprocessing.centrecrop import CentreCrop
+
+SAMPLE_CUTS = (1, 2, 4)  # into how many parts a photograph's height is cut
+
+
+def sample_photographs(spec: NetworkSpec) -> np.ndarray:
+    """Cuts scikit-learn's two photographs into parts of several sizes, resized to a network's.
+
+    Returns:
+        uint8 RGB images (n, height, width, 3).
+    """
+    crop = _crop(spec)
+    parts = []
+    for photograph in load_sample_images().images:
+        height, width = photograph.shape[:2]
+        for side in (height // cuts for cuts in SAMPLE_CUTS):
+            for top in range(0, height - side + 1, side):
+                for left in range(0, width - side + 1, side):
+                    part = photograph[top : top + side, left : left + side]
+                    parts.append(crop.preprocess(part))
+    return np.stack(parts)
+
+
+def find_pictures(folder: Path) -> list[str]:
+    """Returns the image files in a folder and below, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = sorted(list_images(folder))
+    if not files:
+        raise UserError(f"{folder}: there is no such folder, or no pictures in it")
+    return files
+
+
+def read_pictures(files: Sequence[str], spec: NetworkSpec) -> Iterator[np.ndarray]:
+    """Reads pictures of any size at a network's, a block at a time.
+
+    Yields:
+        uint8 RGB images (k, height, width, 3).
+
+    Raises:
+        UserError: a file is no picture.
+    """
+    for images, bad in read_images(files, spec.image_shape[0], _crop(spec).preprocess):
+        for problem in bad.values():
+            raise problem
+        yield images
+
+
+def labels_by_folder(files: Sequence[str], label_names: Sequence[str]) -> np.ndarray | None:
+    """Takes the right classes from the names of the folders that the files are in.
+
+    Returns:
+        Labels (n,); None where a folder's name is not a class's.
+    """
+    labels = {name: label for label, name in enumerate(label_names)}
+    found = [labels.get(Path(file).parent.name) for file in files]
+    return None if None in found else np.array(found)
+
+
+def _crop(spec: NetworkSpec) -> CentreCrop:
+    height, width, _ = spec.image_shape
+    return CentreCrop(width, height)
