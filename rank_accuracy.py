@@ -24,7 +24,7 @@ def main() -> None:
     model = f"{config.DECAY.output}/{config.DECAY.model}"
     add("-m", "--model", default=model, metavar="FILE", help="default: %(default)s")
     add("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    add("--hdf5", default=config.HDF5, metavar="FOLDER", help="default: %(default)s")
+    add("--hdf5", default=config.DATA, metavar="FOLDER", help="default: %(default)s")
     add("--batch-size", type=positive_int, default=256, metavar="N", help="default: %(default)s")
     add("--save", metavar="FILE", help="keep predictions and labels, as .npz")
     add_network_options(parser)

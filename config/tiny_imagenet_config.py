@@ -18,11 +18,12 @@ WORDNET_IDS = "wnids.txt"
 WORD_LABELS = "words.txt"
 
 # What build_tiny_imagenet.py makes of it.
-HDF5 = f"{DATASET}/hdf5"
+HDF5 = "hdf5"  # below DATASET
 TRAIN_HDF5 = "train.hdf5"  # below HDF5, like the next three
 VAL_HDF5 = "val.hdf5"
 TEST_HDF5 = "test.hdf5"
 DATASET_MEAN = "mean.json"
+DATA = f"{DATASET}/{HDF5}"
 
 NUM_CLASSES = 200
 IMAGE_SIZE = 64  # pixels, both ways
@@ -79,7 +80,7 @@ WATCHED = Experiment(
     architecture=NETWORK,
     recipes={"faithful": replace(FAITHFUL, epochs=70, schedule="constant")},
     watched=True,
-    data=HDF5,
+    data=DATA,
     checkpoints="checkpoints_tinyimagenet",
 )
 DECAY = Experiment(
@@ -87,7 +88,7 @@ DECAY = Experiment(
     datasets=WATCHED.datasets,
     architecture=NETWORK,
     recipes=RECIPES,
-    data=HDF5,
+    data=DATA,
     checkpoints="checkpoints_tinyimagenet_decay",
     model="resnet_tinyimagenet_decay.hdf5",
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.errors import NetworkError
-from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
-if TYPE_CHECKING:
-    import keras  # slow to import: a model file is read before Keras is needed
+if TYPE_CHECKING:  # slow to import: configurations and options say what network they are for
+    import keras
+    import numpy as np
+
+    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
 # No network of this project comes near these; what is above them is damage, and could fill memory.
 MOST_MODULES, MOST_FILTERS, MOST_PIXELS = 1_000, 2**14, 2**12
@@ -119,7 +120,7 @@ class NetworkSpec:
         if self.mean is not None:
             if self.mean.shape not in (self.image_shape, (3,)):
                 raise NetworkError(f"a mean of shape {self.mean.shape} is for other images")
-            if not np.isfinite(self.mean).all():
+            if not all(map(math.isfinite, self.mean.flat)):
                 raise NetworkError("the mean must be finite")
 
     def build(self, **training: Any) -> keras.Model:
@@ -155,6 +156,9 @@ class NetworkSpec:
     @property
     def preprocessor(self) -> MeanPreprocessor | ScalePreprocessor:
         """Makes of uint8 images in RGB order what the network takes, without augmentation."""
+        from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+        from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
+
         return ScalePreprocessor() if self.mean is None else MeanPreprocessor(self.mean)
 
     def to_json(self) -> str:
