@@ -231,13 +231,7 @@ def fill_with_text(path):
     path.write_text("this is not what you think")
 
 
-def claim_a_million_pixels_a_side(path):
-    content = bytearray(path.read_bytes())
-    content[16:24] = struct.pack(">II", 1_000_000, 1_000_000)
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("damage", [cut, empty, fill_with_text, claim_a_million_pixels_a_side])
+@pytest.mark.parametrize("damage", [cut, empty, fill_with_text])
 def test_a_damaged_picture_is_named(png_folder, damage):
     picture = png_folder / "train" / "frog" / "006.png"
     damage(picture)

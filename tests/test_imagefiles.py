@@ -1,10 +1,16 @@
 import os
+import re
+import struct
 import threading
 import time
+import zlib
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import specialfiles
 
 from pipeline.io import imagefiles
 from pipeline.io.imagefiles import read_images
@@ -154,7 +160,7 @@ def test_a_wrong_size_is_named(tmp_path, photo):
     _, problems = read([photo, wide, bomb])
     assert problems == {
         1: f"{wide} has 48x32 pixels instead of 64x64",
-        2: f"{bomb} is truncated, damaged or not an image",
+        2: f"{bomb} has 65535x65535 pixels instead of 64x64",
     }
 
 
@@ -177,3 +183,68 @@ def test_no_thread_goes_on_decoding_after_an_exception(monkeypatch):
     with pytest.raises(RuntimeError):
         next(read_images([str(number) for number in range(40)], SIZE))
     assert threading.active_count() == before
+
+
+def any_size(image):
+    return cv2.resize(image, (SIZE, SIZE))
+
+
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".bmp", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".ppm", ".ras"]
+)
+def test_all_kinds_of_pictures_are_read(tmp_path, suffix):
+    file = written(tmp_path / f"a{suffix}", np.full((48, 32, 3), 255, np.uint8))
+    ((images, problems),) = read_images([file], SIZE, any_size)
+    assert problems == {}
+    np.testing.assert_allclose(images[0].astype(int), 255, atol=3)
+    assert read([file])[1] == {0: f"{file} has 32x48 pixels instead of 64x64"}
+
+
+def memory_taken(function):
+    """The result, and how much more memory the process held meanwhile than before, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that since now
+
+    def field(name):
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024
+
+    before = field("VmRSS")
+    result = function()
+    return result, field("VmHWM") - before
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_refused_undecoded(tmp_path):
+    side = 20_000
+    packed = zlib.compress(bytes((side * 3 + 1) * side), 1)
+    assert len(packed) < 10**7
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    blocks = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in blocks
+    )
+    bomb = changed(tmp_path / "bomb.png", png)
+    for fit in (None, any_size):
+        (_, problems), memory = memory_taken(partial(next, read_images([bomb], SIZE, fit)))
+        assert str(problems[0]).startswith(f"{bomb} has 20000x20000 pixels")
+        assert memory < 10**8
+
+
+def test_a_block_of_a_png_that_claims_gigabytes_is_refused_undecoded(tmp_path):
+    whole = bytearray(content(written(tmp_path / "a.png", np.zeros((SIZE, SIZE, 3), np.uint8))))
+    whole[whole.index(b"IDAT") - 4] = 0xF0
+    damaged = changed(tmp_path / "damaged.png", bytes(whole))
+    with specialfiles.at_once():
+        (_, problems), memory = memory_taken(partial(next, read_images([damaged], SIZE)))
+    assert str(problems[0]) == f"{damaged} is truncated, damaged or not an image"
+    assert memory < 10**8
+
+
+@pytest.mark.parametrize(
+    "put", [specialfiles.sparse, *specialfiles.SPECIAL], ids=lambda put: put.__name__
+)
+def test_what_is_no_file_of_a_pictures_size_is_refused_at_once(tmp_path, put):
+    put(tmp_path / "a.png")
+    with specialfiles.at_once():
+        _, problems = read([str(tmp_path / "a.png")])
+    assert problems[0].startswith(f"{tmp_path}/a.png cannot be read: ")

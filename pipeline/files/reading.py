@@ -29,14 +29,21 @@ def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
     Raises:
         OSError: see `open_regular`, or the file is longer.
     """
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= most_bytes:
-            return file.read(size)
-    raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+    descriptor = _open_regular(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > most_bytes:
+            raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", str(path))
+        blocks = []
+        while size and (block := os.read(descriptor, size)):
+            blocks.append(block)
+            size -= len(block)
+        return b"".join(blocks)
+    finally:
+        os.close(descriptor)
 
 
-def _open_regular(path: str, flags: int) -> int:
+def _open_regular(path: str | os.PathLike, flags: int) -> int:
     # Without O_NONBLOCK this would wait until somebody writes to a pipe.
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     try:

@@ -15,8 +15,13 @@ import numpy as np
 from imutils import paths
 
 from pipeline.errors import UserError
+from pipeline.files.reading import read_regular
+from pipeline.io.imagesize import image_size
 
 BLOCK = 1000  # images decoded, and kept in memory, at a time
+# No camera's pictures come near these; what is above them could fill the memory.
+FILE_BYTES_LIMIT = 2**28
+PIXELS_LIMIT = 10**8  # 300 MB once decoded, in every thread
 
 
 def list_images(folder: Path) -> list[str]:
@@ -72,23 +77,35 @@ def _decode(
 ) -> UserError | None:
     """Decodes a file into `target`, or returns what is wrong with it."""
     try:
-        with open(file, "rb", buffering=0) as opened:
-            data = np.frombuffer(opened.read(), dtype=np.uint8)
-        # From memory; reading the file itself, OpenCV fills up a truncated JPEG with gray.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        content = read_regular(file, FILE_BYTES_LIMIT)
     except OSError as error:
         return UserError(f"{file} cannot be read: {error.strerror}")
-    except cv2.error:  # it is empty, or claims to have more pixels than OpenCV decodes
-        image = None
+    size = image_size(content)
+    if size and (problem := _wrong_size(*size, None if fit else len(target))):
+        return UserError(f"{file} has {problem}")
+    # From memory; reading the file itself, OpenCV fills up a truncated JPEG with gray.
+    image = size and _decoded(content)
     if image is None:
         return UserError(f"{file} is truncated, damaged or not an image")
     if fit:
         image = fit(image)
-    if image.shape != target.shape:
-        (height, width), size = image.shape[:2], len(target)
-        return UserError(f"{file} has {width}x{height} pixels instead of {size}x{size}")
     target[:] = image
     return None
+
+
+def _wrong_size(width: int, height: int, size: int | None) -> str | None:
+    if size and (width, height) != (size, size):
+        return f"{width}x{height} pixels instead of {size}x{size}"
+    if width * height > PIXELS_LIMIT:
+        return f"{width}x{height} pixels, and no more than {PIXELS_LIMIT:,} are decoded"
+    return None
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        return None
 
 
 def _decode_alone(
