@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import specialfiles
 
 from pipeline.errors import UserError
 from pipeline.io.tiny_imagenet import Split, hold_out, list_train, list_val, read_label_names
@@ -169,3 +170,12 @@ def test_a_class_with_too_few_images_is_named(count):
     message = f"class n2 has {count} training images: too few to hold out 5 and keep some"
     with pytest.raises(UserError, match=message):
         hold_out(split_of(20, count, 20), 5, 42, NAMES)
+
+
+@pytest.mark.parametrize(
+    "put", [specialfiles.sparse, *specialfiles.SPECIAL], ids=lambda put: put.__name__
+)
+def test_what_is_no_file_of_a_lists_size_is_refused_at_once(tmp_path, put):
+    put(tmp_path / "wnids.txt")
+    with specialfiles.at_once(), pytest.raises(OSError, match=r"wnids\.txt"):
+        read_label_names(tmp_path / "wnids.txt", tmp_path / "words.txt")

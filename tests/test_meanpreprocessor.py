@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import specialfiles
 
 from pipeline.errors import UserError
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
@@ -75,6 +76,8 @@ def test_the_order_in_the_file_does_not_matter(tmp_path):
         COLOUR | {"A": 3.0},
         COLOUR | {"R": None},
         COLOUR | {"R": "red"},
+        COLOUR | {"R": "122.4"},
+        COLOUR | {"R": True},
         COLOUR | {"R": -1.0},
         COLOUR | {"R": 256.0},
         '{"R": NaN, "G": 1.0, "B": 1.0}',
@@ -85,6 +88,15 @@ def test_a_file_that_holds_no_colour_is_refused(tmp_path, content):
     path = written(tmp_path / "mean.json", content)
     with pytest.raises(UserError, match=r"mean\.json does not hold the mean colour"):
         MeanPreprocessor.from_json(path)
+
+
+@pytest.mark.parametrize(
+    "put", [specialfiles.sparse, *specialfiles.SPECIAL], ids=lambda put: put.__name__
+)
+def test_what_is_no_file_of_that_size_is_refused_at_once(tmp_path, put):
+    put(tmp_path / "mean.json")
+    with specialfiles.at_once(), pytest.raises(UserError, match=r"mean\.json cannot be read"):
+        MeanPreprocessor.from_json(tmp_path / "mean.json")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -10,9 +10,12 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
+from pipeline.files.reading import read_regular
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
 from pipeline.io.imagefiles import list_images, read_images
 from pipeline.utils.progress import Progress
+
+TEXT_BYTES_LIMIT = 2**26  # the longest, words.txt, has 2.6 MB
 
 LabelNames = tuple[tuple[str, str], ...]
 
@@ -212,6 +215,7 @@ def _images(folder: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        text = read_regular(path, TEXT_BYTES_LIMIT).decode()
+        return [line for line in text.splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file") from error

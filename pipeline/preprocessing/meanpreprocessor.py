@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files.reading import read_regular
 
 CHANNELS = ("R", "G", "B")
+JSON_BYTES_LIMIT = 2**16
 
 
 class MeanPreprocessor:
@@ -42,9 +44,10 @@ class MeanPreprocessor:
             UserError: the file is missing, or does not hold these three means of 0 to 255.
         """
         try:
-            mean = json.loads(Path(path).read_bytes())
-            colour = [float(mean[channel]) for channel in CHANNELS]
-            if len(mean) != len(CHANNELS) or not all(0 <= value <= 255 for value in colour):
+            mean = json.loads(read_regular(path, JSON_BYTES_LIMIT))
+            colour = [mean[channel] for channel in CHANNELS]
+            numbers = all(type(value) in (int, float) and 0 <= value <= 255 for value in colour)
+            if len(mean) != len(CHANNELS) or not numbers:
                 raise ValueError("it holds something else")
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
