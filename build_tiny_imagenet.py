@@ -38,6 +38,7 @@ def main() -> None:
     from pipeline.files.atomic import write_atomically
     from pipeline.files.fileset import finish_interrupted, published_together
     from pipeline.io.tiny_imagenet import (
+        build_id,
         hold_out,
         list_train,
         list_val,
@@ -74,11 +75,13 @@ def main() -> None:
         train, test = hold_out(train, args.test_per_class, config.SPLIT_SEED, label_names)
 
         # write
-        mean = write_split(train, staging / config.TRAIN_HDF5, size, label_names)
-        write_split(val, staging / config.VAL_HDF5, size, label_names)
-        write_split(test, staging / config.TEST_HDF5, size, label_names)
+        build = build_id(root, label_names, (train, val, test))
+        mean = write_split(train, staging / config.TRAIN_HDF5, size, label_names, build)
+        write_split(val, staging / config.VAL_HDF5, size, label_names, build, mean)
+        write_split(test, staging / config.TEST_HDF5, size, label_names, build, mean)
         colour = dict(zip("RGB", mean.tolist(), strict=True))
-        write_atomically(staging / config.DATASET_MEAN, json.dumps(colour) + "\n")
+        text = json.dumps(colour | {"build": build})
+        write_atomically(staging / config.DATASET_MEAN, text + "\n")
 
     # report
     for problem in left_out:

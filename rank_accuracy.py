@@ -41,16 +41,14 @@ def main() -> None:
     from pipeline.evaluation.predictions import predict
     from pipeline.files.atomic import write_atomically
     from pipeline.files.modelfile import load_model
-    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
-    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator, mean_beside
 
     # data
     path = Path(args.hdf5) / SPLITS[args.split]
     images = HDF5DatasetGenerator(path)
-    mean = MeanPreprocessor.from_json(path.with_name(config.DATASET_MEAN)).mean
 
     # model
-    earlier = architecture.spec(images.images.shape[1:], images.class_names, mean)
+    earlier = architecture.spec(images.images.shape[1:], images.class_names, mean_beside(images))
     network, spec = load_model(args.model, earlier)
     for name in ("stages", "filters"):
         saved, asked = getattr(spec, name), getattr(architecture, name)

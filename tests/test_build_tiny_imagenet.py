@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 from forkedscript import ROOT, finish, start
 from processes import run
+from resealed import reseal
 from signalled import signal_before
 
 import build_tiny_imagenet
 from config import tiny_imagenet_config as config
 from pipeline.command_line import script
+from pipeline.errors import UserError
 from pipeline.io import imagefiles
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
+from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 SCRIPT = "build_tiny_imagenet.py"
 FILES = {"train.hdf5", "val.hdf5", "test.hdf5", "mean.json"}
@@ -161,9 +165,9 @@ def test_every_image_has_its_classs_colour_in_all_splits(root, build):
         assert len(expected) == count
         np.testing.assert_allclose(all_images(data)[:, 9, 9].astype(int), expected, atol=2)
     mean = json.loads((root / "hdf5" / "mean.json").read_text())
-    assert list(mean) == ["R", "G", "B"]
+    assert list(mean) == ["R", "G", "B", "build"]
     np.testing.assert_allclose(
-        list(mean.values()), np.mean(list(COLOURS.values()), axis=0), atol=1.5
+        list(mean.values())[:3], np.mean(list(COLOURS.values()), axis=0), atol=1.5
     )
 
 
@@ -183,6 +187,69 @@ def test_existing_files_are_refused_unless_overwritten(root, build, refused):
     assert visible(hdf5) == {"val.hdf5"}
     build(*options(root, "--overwrite"))
     assert len(opened(hdf5, "val").labels) == 3
+
+
+# what is not of one build
+
+
+def test_the_mean_is_in_every_file(root, build):
+    build(*options(root))
+    expected = MeanPreprocessor.from_json(root / "hdf5" / "mean.json").mean
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(opened(root / "hdf5", split).mean, expected)
+
+
+def test_every_bit_of_the_mean_beside_the_files_counts(root, build):
+    build(*options(root))
+    path = root / "hdf5" / "mean.json"
+    whole = path.read_bytes()
+    expected = MeanPreprocessor.from_json(path).mean
+    for place in range(len(whole) * 8):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            opened(root / "hdf5", "test")
+        except UserError:
+            continue
+        # White space, or a digit beyond what float32 has.
+        np.testing.assert_array_equal(MeanPreprocessor.from_json(path).mean, expected)
+
+
+def test_training_images_do_not_pass_for_test_images(root, build):
+    build(*options(root))
+    hdf5 = root / "hdf5"
+    (hdf5 / "test.hdf5").unlink()
+    shutil.copy(hdf5 / "train.hdf5", hdf5 / "test.hdf5")
+    with pytest.raises(UserError, match=r"test\.hdf5 holds the images of train\.hdf5"):
+        opened(hdf5, "test")
+
+
+def test_files_of_two_builds_do_not_pass_for_one(root, build):
+    for name, per_class in (("a", 2), ("b", 3)):
+        build(*options(root, "--hdf5", root / name, per_class=per_class))
+    for name in ("train", "val", "test"):  # the validation images of both are the same
+        shutil.copy(root / "b" / f"{name}.hdf5", root / "a" / f"{name}.hdf5")
+        with pytest.raises(UserError, match=rf"{name}\.hdf5 and mean\.json .* not of one build"):
+            opened(root / "a", name)
+    shutil.copy(root / "b" / "mean.json", root / "a" / "mean.json")
+    opened(root / "a", "train")
+
+
+def test_files_of_earlier_builds_are_read_with_the_mean_beside_them(root, build):
+    """Those that say nothing of where they come from."""
+    build(*options(root))
+    path, hdf5 = root / "hdf5" / "train.hdf5", root / "hdf5"
+
+    def change(file):
+        del file.attrs["origin"], file["mean"]
+
+    reseal(path, change)
+    colour = json.loads((hdf5 / "mean.json").read_text())
+    del colour["build"]
+    (hdf5 / "mean.json").write_text(json.dumps(colour))
+    assert opened(hdf5, "train").mean is None
+    assert MeanPreprocessor.from_json(hdf5 / "mean.json").mean[0] == np.float32(colour["R"])
 
 
 # bad data

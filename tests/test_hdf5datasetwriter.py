@@ -7,9 +7,11 @@ import textwrap
 import h5py
 import numpy as np
 import pytest
+from resealed import reseal
 
 from pipeline.errors import UserError
 from pipeline.files.seal import SEAL_BYTES
+from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
 
 NAMES = (("n1", "cat, Kätzchen"), ("n2", "dog"))
@@ -177,3 +179,34 @@ def test_a_link_in_the_temporary_files_place_is_not_followed(tmp_path, photos):
     write(tmp_path / "a.hdf5", *photos)
     assert (tmp_path / "precious").read_text() == "results"
     assert not (tmp_path / "a.hdf5").is_symlink()
+
+
+@pytest.mark.parametrize("labels", [[0.9], ["1"], [None], [True]])
+def test_labels_that_are_no_whole_numbers_are_not_made_into_some(tmp_path, photos, labels):
+    with (
+        pytest.raises(ValueError, match="takes whole numbers as labels"),
+        HDF5DatasetWriter(DIMS, tmp_path / "a.hdf5", NAMES) as writer,
+    ):
+        writer.add(photos[0][:1], labels)
+
+
+@pytest.mark.parametrize(
+    ("mean", "texts", "message"),
+    [
+        ([1.0, 2.0, np.nan], (b"a", b"x"), "its mean is"),
+        ([1.0, 2.0], (b"a", b"x"), "its mean is"),
+        ([1, 2, 3], (b"a", b"x"), "its mean is"),
+        ([1.0, 2.0, 3.0], (b"a",), "build"),
+        ([1.0, 2.0, 3.0], (b"b", b"x"), "holds the images of b.hdf5"),
+    ],
+)
+def test_an_origin_that_is_none_is_refused(tmp_path, photos, mean, texts, message):
+    write(tmp_path / "a.hdf5", *photos)
+
+    def change(file):
+        file["mean"] = mean
+        file.attrs["origin"] = np.array(texts)
+
+    reseal(tmp_path / "a.hdf5", change)
+    with pytest.raises(UserError, match=message):
+        HDF5DatasetGenerator(tmp_path / "a.hdf5", classes=2, size=8)

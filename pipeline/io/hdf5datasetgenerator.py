@@ -1,5 +1,7 @@
 """Reading labelled images at random from an HDF5 file that may be larger than memory."""
 
+from __future__ import annotations
+
 import math
 import os
 from pathlib import Path
@@ -10,16 +12,25 @@ import numpy as np
 
 from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
-from pipeline.files.hdf5members import DAMAGE, own_member
+from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
 from pipeline.files.reading import open_regular
 from pipeline.files.seal import is_sealed
 from pipeline.io.dataset import Dataset
-from pipeline.io.hdf5datasetwriter import COMPLETE, IMAGES, LABEL_NAMES, LABELS
+from pipeline.io.hdf5datasetwriter import (
+    COMPLETE,
+    IMAGES,
+    LABEL_NAMES,
+    LABELS,
+    MEAN,
+    ORIGIN,
+    Origin,
+)
 from pipeline.io.hdf5images import HDF5Images
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 # What the files of a data set are called in their folder.
-TRAIN, VAL, TEST, MEAN = "train.hdf5", "val.hdf5", "test.hdf5", "mean.json"
+TRAIN, VAL = "train.hdf5", "val.hdf5"
+MEAN_JSON = "mean.json"  # what build_tiny_imagenet.py writes beside the files, for people
 
 
 def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
@@ -34,8 +45,13 @@ def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
     """
     train = HDF5DatasetGenerator(Path(folder) / TRAIN)
     test = HDF5DatasetGenerator(Path(folder) / split)
-    for what in ("size", "label_names"):
-        if getattr(train, what) != getattr(test, what):
+    mean = mean_beside(train)
+    for what, same in (
+        ("size of image", train.size == test.size),
+        ("set of classes", train.label_names == test.label_names),
+        ("mean", np.array_equal(mean, mean_beside(test))),
+    ):
+        if not same:
             raise UserError(f"{test.path} has another {what} than {train.path}: build them again")
     return Dataset(
         train.images,
@@ -43,8 +59,15 @@ def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
         test.images,
         test.labels,
         train.class_names,
-        MeanPreprocessor.from_json(Path(folder) / MEAN).mean,
+        mean,
     )
+
+
+def mean_beside(data: HDF5DatasetGenerator) -> np.ndarray:
+    """Returns a file's mean colour, float32 (3,); for a file of an earlier build, of its JSON."""
+    if data.mean is not None:
+        return data.mean
+    return MeanPreprocessor.from_json(data.path.with_name(MEAN_JSON)).mean
 
 
 class HDF5DatasetGenerator:
@@ -59,10 +82,13 @@ class HDF5DatasetGenerator:
         images: uint8 RGB (n, size, size, 3), left on disk until they are asked for.
         labels: int32 (n,).
         label_names: id and words of each class, by label.
+        mean: the training images' red, green and blue, float32 (3,); None in files of earlier
+            builds.
 
     Raises:
         UserError: the file is missing, unfinished or damaged, keeps its data elsewhere, has other
-            dimensions or another number of classes, or labels out of range.
+            dimensions or another number of classes, or labels out of range; it holds another split
+            than its name says, or is not of the build of the `mean.json` beside it.
 
     Example:
         >>> train = HDF5DatasetGenerator("train.hdf5", classes=200, size=64)
@@ -138,9 +164,33 @@ class HDF5DatasetGenerator:
                 f"instead of 0 to {classes - 1}"
             )
 
+        self.mean = self._read_origin(hdf5)
         self.images = HDF5Images(file, offset, images.shape)
         self.labels = ids.astype(np.int32)
         self.label_names = tuple((name.decode(), words.decode()) for name, words in names[:])
+
+    def _read_origin(self, hdf5: h5py.File) -> np.ndarray | None:
+        texts = own_texts(hdf5, ORIGIN)
+        if texts is None:
+            return None
+        origin = Origin(*texts)
+        mean = own_member(hdf5, MEAN, h5py.Dataset)
+        if mean.dtype != np.float64 or mean.shape != (3,) or not np.isfinite(mean[:]).all():
+            raise self._damaged(f"its mean is {mean.dtype} {mean.shape}")
+        if self.path.stem != origin.split:
+            raise UserError(
+                f"{self.path} holds the images of {origin.split}{self.path.suffix}: build it again"
+            )
+        mean = mean[:].astype(np.float32)
+        beside = self.path.with_name(MEAN_JSON)
+        if beside.exists():
+            json = MeanPreprocessor.from_json(beside)
+            if json.build != origin.build or not np.array_equal(json.mean, mean):
+                raise UserError(
+                    f"{self.path} and {beside.name} beside it are not of one build, or the latter "
+                    "is damaged: build them again"
+                )
+        return mean
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{self.path} cannot be used ({reason}): build it again")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -18,6 +19,17 @@ IMAGES = "images"
 LABELS = "labels"
 LABEL_NAMES = "label_names"
 COMPLETE = "complete"
+ORIGIN = "origin"
+MEAN = "mean"
+
+
+class Origin(NamedTuple):
+    """What a file is of, so that it is not taken for another."""
+
+    split: str
+    """Name of its part of the data set, which is the file's as well: `train` in `train.hdf5`."""
+    build: str
+    """What is alike in the files that were built together, and only in those."""
 
 
 class HDF5DatasetWriter:
@@ -25,10 +37,11 @@ class HDF5DatasetWriter:
 
     The file holds `images`, uint8 (n, height, width, channels), colours in the order red, green,
     blue; `labels`, int32 (n,); `label_names`, UTF-8 (classes, 2), each class's id and words; and
-    the attribute `complete`. All are contiguous and uncompressed, the images at the end, so that
-    they can be written and read with plain system calls; after them comes the file's seal. HDF5
-    itself only lays the file out, in memory: once a write to a full disk has failed, it crashes the
-    process at its end.
+    the attribute `complete`. With an origin it holds the attribute `origin`, its texts, and `mean`,
+    float64 (3,), the training images' red, green and blue. All are contiguous and uncompressed, the
+    images at the end, so that they can be written and read with plain system calls; after them
+    comes the file's seal. HDF5 itself only lays the file out, in memory: once a write to a full
+    disk has failed, it crashes the process at its end.
 
     To be used in a `with` statement: its end closes the file, an exception removes it.
 
@@ -37,6 +50,10 @@ class HDF5DatasetWriter:
         path: the file to create.
         label_names: id and words of each class, in the order of the labels.
         overwrite: whether an existing file may be replaced.
+        origin: what the file is of.
+
+    Attributes:
+        mean: to be set before the end where there is an origin.
 
     Raises:
         UserError: the file exists and may not be replaced, or it cannot be written.
@@ -52,12 +69,15 @@ class HDF5DatasetWriter:
         path: str | Path,
         label_names: Sequence[tuple[str, str]],
         overwrite: bool = False,
+        origin: Origin | None = None,
     ):
         self.path = Path(path)
         if self.path.exists() and not overwrite:
             raise UserError(f"{self.path} exists already: remove it or choose another name")
         self._dims = dims
         self._label_names = label_names
+        self._origin = origin
+        self.mean = np.full(3, np.nan)
         self._labels = np.zeros(dims[0], dtype=np.int32)
         self._written = 0
         self._temporary = temporary_of(self.path)
@@ -82,6 +102,8 @@ class HDF5DatasetWriter:
             UserError: the file cannot be written; the disk is full, for example.
         """
         labels = np.asarray(labels)
+        if labels.dtype.kind not in "iu":  # 0.9 would become 0
+            raise ValueError(f"{self.path} takes whole numbers as labels: got {labels.dtype}")
         if images.dtype != np.uint8 or images.shape[1:] != self._dims[1:]:
             raise ValueError(
                 f"{self.path} takes uint8 images of {self._dims[1:]}: "
@@ -133,6 +155,9 @@ class HDF5DatasetWriter:
             names = np.char.encode(np.array(self._label_names), "utf-8")
             utf8 = h5py.string_dtype("utf-8", names.dtype.itemsize)
             file[LABEL_NAMES] = names.astype(utf8)
+            if self._origin:
+                file.attrs[ORIGIN] = np.char.encode(np.array(self._origin), "utf-8")
+                file[MEAN] = np.asarray(self.mean, dtype=np.float64)
             at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)

@@ -1,6 +1,9 @@
 """Tiny ImageNet: what lies in its folder, and writing it into HDF5 files."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from pathlib import Path
@@ -11,7 +14,7 @@ from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
-from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
+from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.imagefiles import list_images, read_images
 from pipeline.utils.progress import Progress
 
@@ -173,7 +176,29 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
     return Split(list(compress(split.files, good)), split.labels[good])
 
 
-def write_split(split: Split, path: Path, size: int, label_names: LabelNames) -> np.ndarray:
+def build_id(root: Path, label_names: LabelNames, splits: Sequence[Split]) -> str:
+    """Returns a checksum of which images, with which labels and classes, the splits have.
+
+    Args:
+        root: the data set's folder, which does not matter.
+        label_names: ids and words of the classes.
+        splits: the splits.
+    """
+    listed = [
+        [[os.path.relpath(file, root) for file in split.files], split.labels.tolist()]
+        for split in splits
+    ]
+    return hashlib.sha256(json.dumps([label_names, listed]).encode()).hexdigest()
+
+
+def write_split(
+    split: Split,
+    path: Path,
+    size: int,
+    label_names: LabelNames,
+    build: str | None = None,
+    mean: np.ndarray | None = None,
+) -> np.ndarray:
     """Decodes a split's images into an HDF5 file, `path`.
 
     Args:
@@ -181,6 +206,8 @@ def write_split(split: Split, path: Path, size: int, label_names: LabelNames) ->
         path: the file; see `HDF5DatasetWriter`.
         size: how many pixels wide and high the images must be.
         label_names: ids and words of the classes.
+        build: id of the build, which goes into the file with the split's name and the mean.
+        mean: of the training images' red, green and blue; without it, this split's own.
 
     Returns:
         The mean of the images' red, green and blue, float64 (3,).
@@ -192,8 +219,12 @@ def write_split(split: Split, path: Path, size: int, label_names: LabelNames) ->
     total = np.zeros((size, size, 3), dtype=np.int64)
     done = 0
     dims = (len(split.files), size, size, 3)
+    origin = Origin(path.stem, build) if build else None
     # One block is written while the next is decoded.
-    with HDF5DatasetWriter(dims, path, label_names) as writer, ThreadPoolExecutor(1) as background:
+    with (
+        HDF5DatasetWriter(dims, path, label_names, origin=origin) as writer,
+        ThreadPoolExecutor(1) as background,
+    ):
         writing = background.submit(lambda: None)
         for images, problems in read_images(split.files, size):
             if problems:
@@ -205,7 +236,9 @@ def write_split(split: Split, path: Path, size: int, label_names: LabelNames) ->
             done += len(images)
             progress.advance(len(images))
         writing.result()
-    return total.mean(axis=(0, 1)) / done
+        own_mean = total.mean(axis=(0, 1)) / done
+        writer.mean = own_mean if mean is None else mean
+    return own_mean
 
 
 def _images(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
 
 CHANNELS = ("R", "G", "B")
+BUILD = "build"
 JSON_BYTES_LIMIT = 2**16
 
 
@@ -19,12 +20,16 @@ class MeanPreprocessor:
         mean: what is subtracted, of a shape that broadcasts to (height, width, 3); channels are in
             the order red, green, blue.
 
+    Attributes:
+        build: id of the data set's build, if the mean was read from a file that names it.
+
     Raises:
         ValueError: `mean` has not three channels or is not finite.
     """
 
     def __init__(self, mean: np.ndarray):
         self.mean = np.asarray(mean, dtype=np.float32)
+        self.build: object = None
         if self.mean.shape[-1:] != (3,) or not np.isfinite(self.mean).all():
             raise ValueError(
                 f"mean must hold finite red, green and blue: got shape {self.mean.shape}"
@@ -40,6 +45,8 @@ class MeanPreprocessor:
     def from_json(cls, path: str | Path) -> "MeanPreprocessor":
         """Reads the mean colour, such as `{"R": 122.4, "G": 114.2, "B": 101.3}`.
 
+        The file may name as `build` the build of the data set that it is of.
+
         Raises:
             UserError: the file is missing, or does not hold these three means of 0 to 255.
         """
@@ -47,15 +54,17 @@ class MeanPreprocessor:
             mean = json.loads(read_regular(path, JSON_BYTES_LIMIT))
             colour = [mean[channel] for channel in CHANNELS]
             numbers = all(type(value) in (int, float) and 0 <= value <= 255 for value in colour)
-            if len(mean) != len(CHANNELS) or not numbers:
+            if mean.keys() - {*CHANNELS, BUILD} or not numbers:
                 raise ValueError("it holds something else")
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{path} does not hold the mean colour, R, G and B from 0 to 255: build it again"
             ) from error
-        return cls(np.array(colour))
+        preprocessor = cls(np.array(colour))
+        preprocessor.build = mean.get(BUILD)
+        return preprocessor
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Subtracts the mean from an RGB image, or from every image of a batch, as float32."""
