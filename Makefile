@@ -1,15 +1,20 @@
-# make demo       trains on the embedded digits: a curve and a report in output/demo, in a minute
-# make test       runs the tests
-# make test-slow  runs the long ones: a kill at every point of an epoch, and 200 at random
-# make bench      measures speed beside stock Keras, and JAX and PyTorch where they are installed
-# make lint       checks style
+# make demo           trains on the embedded digits: a curve and a report in output/demo, in a minute
+# make test           runs the tests
+# make test-fast      runs those that start no script, for the edit loop
+# make test-numerics  runs those that a processor's kernels could change, on three kinds of kernels
+# make test-slow      runs the long ones: a kill at every point of an epoch, and 200 at random
+# make bench          measures speed beside stock Keras, and JAX and PyTorch where they are installed
+# make lint           checks style
 # All of them set everything up in .venv first; PYTHON names another interpreter than python3.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow bench lint clean
+PYTEST := $(BIN)/python -m pytest
+IN_PARALLEL := --numprocesses 2 --dist worksteal
+
+.PHONY: demo test test-fast test-numerics test-slow bench lint clean
 
 demo: $(VENV)/installed
 	rm -rf output/demo
@@ -17,10 +22,19 @@ demo: $(VENV)/installed
 		--batch-size 64 --epochs 30 --output output/demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(PYTEST) $(IN_PARALLEL)
+
+test-fast: $(VENV)/installed-dev
+	$(PYTEST) $(IN_PARALLEL) -m "not slow and not thorough and not numerics"
+
+# Without oneDNN, with it, and with it as on a processor that has AVX2 and nothing newer.
+test-numerics: $(VENV)/installed-dev
+	TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) -m numerics
+	TF_ENABLE_ONEDNN_OPTS=1 $(PYTEST) -m numerics
+	TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m numerics
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

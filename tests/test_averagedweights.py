@@ -14,8 +14,6 @@ from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training.assembly import make_classifier
 from pipeline.training.experiment import Options, train
 
-pytestmark = pytest.mark.numerics
-
 RECIPE = replace(toy.RECIPE, epochs=2, nesterov=True, ema=0.5)
 TOY = toy.experiment(RECIPE)
 
@@ -54,6 +52,7 @@ def go_on(tmp_path):
 
 
 @pytest.mark.jax
+@pytest.mark.numerics
 def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier, tiny_images):
     model = classifier()
     weights, statistics, seen = [], [], {}
@@ -97,6 +96,7 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
 
 
 @pytest.mark.jax
+@pytest.mark.thorough
 def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
     network, path = go_on("run", 2)
     history = read_checkpoint(path).history
@@ -110,23 +110,14 @@ def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
     assert accuracy == pytest.approx(history["val_accuracy"][-1])
 
 
-@pytest.mark.jax
-def test_resume_is_exact(go_on):
-    straight, path = go_on("straight", 2)
-    go_on("pieces", 1)
-    pieces, resumed = go_on("pieces", 2)
-    assert resumed.read_bytes() == path.read_bytes()
-    assert_same(values(pieces.weights), values(straight.weights))
-
-
-@pytest.mark.jax
+@pytest.mark.thorough
 def test_a_run_that_has_nothing_left_to_train_ends_with_the_averages(go_on):
     ended, _ = go_on("run", 2)
     again, _ = go_on("run", 2)
     assert_same(values(again.weights), values(ended.weights))
 
 
-@pytest.mark.jax
+@pytest.mark.thorough
 def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(go_on, classifier):
     _, path = go_on("run", 1)
     reseal(path, lambda file: file["training"].pop("averages"))

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline import backend
 
+pytestmark = pytest.mark.thorough
+
 START = """
 import sys
 from pipeline import backend

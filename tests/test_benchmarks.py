@@ -15,6 +15,8 @@ from benchmarks.table import Row, markdown
 from pipeline.backend import processor, uses_onednn
 from pipeline.nn.conv import ResNet
 
+pytestmark = pytest.mark.thorough
+
 ALL_CONTENDERS = CONTENDERS | IN_HALF
 TINY = ("--stages", 1, "--filters", 4, 8, "--size", 8, "--classes", 4, "--batch-size", 16)
 needs_torch = pytest.mark.skipif(

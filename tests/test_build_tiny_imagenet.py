@@ -101,6 +101,7 @@ def all_images(data):
     return data.images[np.arange(len(data.images))]
 
 
+@pytest.mark.thorough
 def test_a_data_set_in_miniature_comes_out_whole(tiny_imagenet_sample, tmp_path):
     printed = run(
         SCRIPT,
@@ -372,6 +373,7 @@ def test_after_a_kill_behind_the_last_byte_the_same_command_publishes_what_was_b
     assert "27 images" in build(*options(root, "--overwrite"))
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_named_in_one_line_and_nothing_is_left(root):
     # A limit on the size of files stands in for the disk: writing fails in the same place.
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -450,6 +450,7 @@ def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
         read_cifar10(str(tmp_path))
 
 
+@pytest.mark.thorough
 def test_a_failing_download_ends_in_one_paragraph_with_the_ways_out(run_python, tmp_path):
     read = (
         "from pipeline.command_line import script; "

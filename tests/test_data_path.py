@@ -9,6 +9,7 @@ from pipeline.io.tiny_imagenet import Split, write_split
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
+@pytest.mark.thorough
 def test_it_prints_both_ways_side_by_side(run_python, miniatures):
     small = ("--images", 128, "--repeats", 1)
     done = run_python("-m", "benchmarks.data_path", miniatures, *small)

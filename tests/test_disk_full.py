@@ -5,9 +5,7 @@ and way. Real processes of the scripts get it at the moment they open the file i
 data files has its own test of this, in test_build_tiny_imagenet.py.
 """
 
-import os
 import resource
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +16,8 @@ from forkedscript import ROOT, finish, start, write_pictures
 
 from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
+
+pytestmark = pytest.mark.thorough
 
 SCRIPT = "resnet_cifar10_decay.py"
 NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
@@ -117,17 +117,15 @@ def test_a_process_whose_files_may_not_grow_ends_in_order(options, tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 230 KiB, too small for two checkpoints beside the rest."""
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=230k", "tmpfs", folder])
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=230k", "tmpfs", folder]
+    subprocess.run(mount, check=True)
     yield folder
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.needs("mount")
 def test_a_small_file_system_that_fills_up_and_grows(go_on, straight, small_disk, tmp_path):
     output, log = small_disk / "output", tmp_path / "log"
     status, printed = go_on(output, log)

@@ -1,7 +1,8 @@
 """A training that was stopped and resumed is the one that was not, to the last bit.
 
-Here the parts that scripts do not vary in their tests: threads that make batches, and precision. A
-stop by signal or kill leads to the same checkpoint as a run that ends with that epoch.
+Here whatever the recipe, the precision and the threads that make batches. A stop by signal or kill
+leads to the same checkpoint as a run that ends with that epoch; see test_scripts.py and
+test_kill_storm.py.
 """
 
 import shutil
@@ -14,43 +15,49 @@ from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.training.experiment import Options, train
 
 pytestmark = pytest.mark.numerics
+
+PLAIN = experiment(affine={"shift": 0.1, "flip": True})
+# All that a recipe may have: a schedule by step, averages, labels that are spread, augmenters.
+MODERN = experiment(
+    nesterov=True,
+    schedule="cosine",
+    warmup_epochs=1,
+    label_smoothing=0.1,
+    ema=0.5,
+    crop_padding=1,
+    flip="alternating",
+    trivial_augment=0.5,
+    cutout=3,
+    erasing=0.5,
+    cutmix=0.5,
+)
 HALF = pytest.mark.needs("half precision")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("float32", marks=pytest.mark.jax),
-        pytest.param("mixed_bfloat16", marks=[pytest.mark.jax, HALF]),
-        pytest.param("mixed_float16", marks=HALF),
-    ]
+@pytest.mark.parametrize(
+    ("toy", "precision"),
+    [
+        pytest.param(PLAIN, "float32", id="plain"),
+        pytest.param(MODERN, "float32", marks=pytest.mark.jax, id="modern"),
+        pytest.param(PLAIN, "mixed_bfloat16", marks=[pytest.mark.jax, HALF], id="bfloat16"),
+        pytest.param(PLAIN, "mixed_float16", marks=HALF, id="float16"),
+    ],
 )
-def precision(request):
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_dtype_policy("float32")
-
-
-TOY = experiment(affine={"shift": 0.1, "flip": True})
-
-
-@pytest.fixture
-def go_on(precision, tmp_path):
-    """Trains, or goes on, with shifted and flipped images; returns the last checkpoint."""
-
-    def go_on(name, epochs, workers):
-        output = tmp_path / name
+def test_resume_is_exact(toy, precision, tmp_path):
+    def go_on(name, workers):
+        """Trains, or goes on; returns the last checkpoint."""
+        checkpoints = tmp_path / name / "checkpoints"
         options = {"resume": True, "every": 1, "precision": precision, "workers": workers}
-        checkpoint = newest_checkpoint(output / "checkpoints")
-        train(TOY, Options(output=str(output), epochs=epochs, **options), checkpoint)
-        return (output / "checkpoints" / f"epoch_{epochs}.hdf5").read_bytes()
+        options = Options(output=str(tmp_path / name), epochs=2, **options)
+        train(toy, options, newest_checkpoint(checkpoints))
+        return (checkpoints / "epoch_2.hdf5").read_bytes()
 
-    return go_on
-
-
-def test_resume_is_exact_whatever_the_precision_and_however_many_threads(go_on, tmp_path):
-    straight = go_on("straight", epochs=3, workers=1)
-    resumed = tmp_path / "resumed" / "checkpoints"
-    resumed.mkdir(parents=True)
-    shutil.copy(tmp_path / "straight" / "checkpoints" / "epoch_1.hdf5", resumed)
-    go_on("resumed", epochs=2, workers=4)
-    assert go_on("resumed", epochs=3, workers=1) == straight
+    keras.config.set_dtype_policy(precision)
+    try:
+        straight = go_on("straight", workers=1)
+        resumed = tmp_path / "resumed" / "checkpoints"
+        resumed.mkdir(parents=True)
+        shutil.copy(tmp_path / "straight" / "checkpoints" / "epoch_1.hdf5", resumed)
+        assert go_on("resumed", workers=4) == straight
+    finally:
+        keras.config.set_dtype_policy("float32")

@@ -31,6 +31,8 @@ from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
 from pipeline.training import history as histories
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = "resnet_cifar10_decay.py"
 NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
 EPOCHS, EVERY = 6, 4

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 MARKED = [file for file in Path(__file__).parent.glob("*.py") if "mark.jax" in file.read_text()]
 
 

@@ -14,6 +14,8 @@ from pipeline.files.modelfile import save_model
 from pipeline.nn.spec import NetworkSpec
 from pipeline.preprocessing.centrecrop import CentreCrop
 
+pytestmark = pytest.mark.thorough
+
 NAMES = ("temple", "flower", "cät\x1b[2J")
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from forkedscript import finish, start
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -180,6 +180,7 @@ def test_settings_reach_every_layer():
     assert list(factors.values()) == pytest.approx([0.2] * 4)
 
 
+@pytest.mark.needs("half precision")
 def test_probabilities_stay_float32_and_sum_to_one_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

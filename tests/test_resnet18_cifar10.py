@@ -16,6 +16,8 @@ from pipeline.command_line import options
 from pipeline.errors import UserError
 from pipeline.files.modelfile import read_checkpoint
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = "resnet18_cifar10.py"
 RECIPE = ("--batch-size", 32, "--recipe", "augmented", "--every", 1)
 CHECKPOINTS = "checkpoints_resnet18_scratch"

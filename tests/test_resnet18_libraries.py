@@ -18,7 +18,7 @@ from pipeline.nn.conv.resnet18_libraries import (
 from pipeline.training.classifier import Classifier
 
 on_torch = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="it needs Keras's torch backend"
+    keras.backend.backend() != "torch", reason="it needs PyTorch as Keras's backend"
 )
 
 

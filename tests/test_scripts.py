@@ -18,6 +18,8 @@ from processes import finish, interrupted, refused, run, start
 
 from pipeline.files.modelfile import read_checkpoint
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
 EPOCHS = 5
 

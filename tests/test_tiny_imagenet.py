@@ -8,6 +8,8 @@ from processes import refused, run
 
 from pipeline.files.modelfile import read_checkpoint
 
+pytestmark = pytest.mark.thorough
+
 NETWORK = ["--stages", "1", "--filters", "4", "8", "--batch-size", "256"]
 
 

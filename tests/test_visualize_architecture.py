@@ -184,6 +184,7 @@ def test_no_text_overlaps_another_or_leaves_its_box(figure):
 # the script
 
 
+@pytest.mark.thorough
 def test_the_script_draws_a_png_and_prints_the_summary(run_python, tmp_path):
     picture = tmp_path / "figures" / "small.png"
     network = ("--stages", "1", "--filters", "8", "16")
