@@ -134,14 +134,16 @@ def read(
     Yields:
         What the pictures of a block are called, and the pictures, uint8 (n, height, width, 3).
     """
+    from tqdm import tqdm
+
     from pipeline.io.imagefiles import read_images
     from pipeline.preprocessing.centrecrop import CentreCrop
-    from pipeline.utils.progress import Progress
 
     height, width, _ = spec.image_shape
     crop = CentreCrop(width, height)
     names = iter(pictures)
-    progress = Progress("pictures", len(pictures))
+    disable = None if len(pictures) >= MANY else True  # None: where stderr is no terminal
+    progress = tqdm(total=len(pictures), unit=" pictures", disable=disable)
     for images, bad in read_images(list(pictures.values()), height, crop.preprocess):
         block = list(islice(names, len(images)))
         for index, problem in bad.items():
@@ -149,9 +151,8 @@ def read(
         good = [index for index in range(len(block)) if index not in bad]
         if good:
             yield [block[index] for index in good], images[good]
-        if len(pictures) >= MANY:
-            with redirect_stdout(sys.stderr):
-                progress.advance(len(images))
+        progress.update(len(images))
+    progress.close()
 
 
 def explain(

@@ -9,7 +9,7 @@ from pipeline.training.recipe import Recipe
 FAMILIES = {"scratch": "resnet18", "keras_hub": "keras_hub", "torchvision": "torchvision"}
 # What a library's network needs: the packages, and the command that installs them.
 EXTRAS = {
-    "keras_hub": (("keras_hub",), "pip install -r requirements-keras-hub.txt"),
+    "keras_hub": (("keras_hub",), "pip install '.[keras-hub]'"),
     "torchvision": (("torch", "torchvision"), "pip install torch torchvision"),
 }
 

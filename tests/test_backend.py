@@ -46,7 +46,7 @@ def refusal(run_python):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("tensorflow", "pip install -r requirements.txt"),
+        ("tensorflow", "pip install ."),
         ("jax", "pip install jax"),
         ("torch", "pip install torch"),
     ],

@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 from forkedscript import finish, start
 
+from pipeline.io.digits import read_digits
+
 pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).parents[1]
 
 
-def blocks() -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
-
-
-def python_blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
+def blocks(language: str) -> list[str]:
+    """The README's blocks of code, and those of the pages that it leads to."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "".join(page.read_text() for page in pages)
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.M)
 
 
 def commands(text: str) -> list[str]:
@@ -32,10 +33,10 @@ def commands(text: str) -> list[str]:
 # The blocks with the embedded digits and with the miniatures are run; the others would train for
 # hours on data that may not be here, and must get as far as looking for them.
 DIGITS, MINIATURES = (
-    next(block for block in blocks() if text in block)
+    next(block for block in blocks("sh") if text in block)
     for text in ("--dataset digits", "make_miniatures.py")
 )
-LONG = [c for block in blocks() if block not in (DIGITS, MINIATURES) for c in commands(block)]
+LONG = [c for block in blocks("sh") if block not in (DIGITS, MINIATURES) for c in commands(block)]
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +94,11 @@ def test_the_long_commands_get_as_far_as_their_data(command, clone, tmp_path):
     script, *arguments = shlex.split(command)[1:]
     source = "--data" if "cifar10" in script else "--hdf5"
     source = "--dataset-path" if "build" in script else source
+    source = "--model" if script in ("predict.py", "export.py") else source
     log = tmp_path / "log"
     started = start(script, *arguments, source, "nowhere", log=log, first=partial(os.chdir, clone))
     assert finish(started) == 2
-    expected = "nowhere|no such file|needs keras_hub|a comparison takes two"
+    expected = "nowhere|no such file|needs keras_hub|ONNX needs|a comparison takes two"
     complaint = log.read_text().splitlines()[-1]
     assert re.search(expected, complaint), complaint
 
@@ -106,10 +108,10 @@ def classified(monkeypatch):
     """Classifies a data set as the README shows; returns the names that it has by then."""
 
     def classified(folder):
-        code = next(text for text in python_blocks() if "load_model" in text)
+        code = next(text for text in blocks("python") if "load_model" in text)
         monkeypatch.chdir(ROOT)
         names = {}
-        exec(code.replace('"cifar10"', f'"cifar10", "{folder}"'), names)
+        exec(code.replace("read_cifar10()", f"read_cifar10({str(folder)!r})"), names)
         return names
 
     return classified
@@ -128,6 +130,23 @@ def test_the_published_model_has_its_accuracy(classified, real_cifar10):
     names = classified(real_cifar10)
     right = names["probabilities"].argmax(axis=1) == names["data"].test_labels
     assert f"gets {right.mean():.2%} of the test images right" in (ROOT / "README.md").read_text()
+
+
+def test_ten_lines_train_on_arrays_of_ones_own(monkeypatch, tmp_path):
+    code = next(text for text in blocks("python") if "Experiment(" in text)
+    digits = read_digits()
+    names = {"train_labels": digits.train_labels % 2, "test_labels": digits.test_labels % 2}
+    names |= {"train_images": digits.train_images, "test_images": digits.test_images}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    assert names["result"].predictions.accuracy > 0.7
+    assert (tmp_path / "output" / "pets" / "pets.json").exists()
+
+
+def test_every_link_leads_somewhere():
+    for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_every_script_is_explained():

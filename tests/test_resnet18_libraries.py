@@ -43,7 +43,7 @@ def test_one_seed_gives_keras_hubs_network_and_ours_the_same_weights():
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)  # as if it were not installed
     monkeypatch.setitem(sys.modules, "keras_hub.models", None)
-    with pytest.raises(UserError, match=r"pip install -r requirements-keras-hub\.txt"):
+    with pytest.raises(UserError, match=r"pip install '\.\[keras-hub\]'"):
         keras_hub_resnet18(32, 32, 3, 10)
 
 

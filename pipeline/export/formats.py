@@ -7,8 +7,6 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-REQUIREMENTS = "requirements-export.txt"
-
 # Beside the network there are its description, a script that uses it, and one that opens it.
 ABOUT, CLASSIFY, NETWORK = "preprocess.json", "classify.py", "network.py"
 
@@ -43,8 +41,7 @@ class Format:
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(
-                f"{self.title} needs {' and '.join(missing)}: "
-                f"install with 'pip install -r {REQUIREMENTS}'"
+                f"{self.title} needs {' and '.join(missing)}: install with pip install '.[export]'"
             )
 
     def versions(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
@@ -11,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import train_test_split
+from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.imagefiles import list_images, read_images
-from pipeline.utils.progress import Progress
 
 TEXT_BYTES_LIMIT = 2**26  # the longest, words.txt, has 2.6 MB
 
@@ -162,7 +163,7 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
     Raises:
         UserError: no image is left.
     """
-    progress = Progress("checking", len(split.files))
+    progress = _progress("checking", len(split.files))
     good = np.ones(len(split.files), dtype=bool)
     done = 0
     for images, problems in read_images(split.files, size):
@@ -170,7 +171,8 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
             on_bad(str(problem))
             good[done + index] = False
         done += len(images)
-        progress.advance(len(images))
+        progress.update(len(images))
+    progress.close()
     if not good.any():
         raise UserError(f"{split.files[0]} and the other {done - 1} images cannot be used")
     return Split(list(compress(split.files, good)), split.labels[good])
@@ -215,7 +217,7 @@ def write_split(
     Raises:
         UserError: an image cannot be used, or the file cannot be written.
     """
-    progress = Progress(path.stem, len(split.files))
+    progress = _progress(path.stem, len(split.files))
     total = np.zeros((size, size, 3), dtype=np.int64)
     done = 0
     dims = (len(split.files), size, size, 3)
@@ -234,11 +236,17 @@ def write_split(
             writing = background.submit(writer.add, images, split.labels[done:][: len(images)])
             total += images.sum(axis=0, dtype=np.uint32)  # enough for a block
             done += len(images)
-            progress.advance(len(images))
+            progress.update(len(images))
         writing.result()
         own_mean = total.mean(axis=(0, 1)) / done
         writer.mean = own_mean if mean is None else mean
+    progress.close()
     return own_mean
+
+
+def _progress(what: str, count: int) -> tqdm:
+    # On stdout, since decoders report damage on stderr; on a terminal only.
+    return tqdm(desc=what, total=count, unit=" images", file=sys.stdout, disable=None)
 
 
 def _images(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ def keras_hub_resnet18(width: int, height: int, depth: int, classes: int) -> ker
     except ImportError as error:
         raise UserError(
             f"KerasHub's ResNet-18 cannot be built ({error}): "
-            "install it with 'pip install -r requirements-keras-hub.txt'"
+            "install it: pip install '.[keras-hub]'"
         ) from error
 
     backbone = ResNetBackbone(
