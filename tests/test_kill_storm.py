@@ -147,7 +147,7 @@ def test_a_kill_around_a_checkpoint(go_on, begun, straight, tmp_path, event, nam
 def kill_before_the(nth: int) -> None:
     """Has this process kill itself before its nth change of a file, counted from a checkpoint's.
 
-    From the first change of the second epoch's checkpoint to that of the third's at most: there
+    From the first change of the second epoch's checkpoint to that of the fourth's at most: there
     it ends by itself.
     """
     numbers = itertools.count(1)
@@ -156,7 +156,7 @@ def kill_before_the(nth: int) -> None:
     def watch(event: str, paths: list[str]) -> None:
         nonlocal counting
         counting |= any(".epoch_2.hdf5.tmp" in path for path in paths)
-        if any(".epoch_3.hdf5.tmp" in path for path in paths):
+        if any(".epoch_4.hdf5.tmp" in path for path in paths):
             os._exit(0)
         if counting and next(numbers) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -165,7 +165,7 @@ def kill_before_the(nth: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_before_any_change_of_a_file_in_an_epoch(go_on, begun, straight, tmp_path):
+def test_a_kill_before_any_change_of_a_file_in_two_epochs(go_on, begun, straight, tmp_path):
     for nth in itertools.count(1):
         output = shutil.copytree(begun, tmp_path / str(nth) / "output")
         status = finish(go_on(output, first=partial(kill_before_the, nth)))
