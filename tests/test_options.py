@@ -39,6 +39,7 @@ SAVED = {
     "every": 2,
     "seed": 7,
     "precision": "float32",
+    "model": None,
 }
 
 
@@ -320,6 +321,18 @@ def of_modern(tmp_path, write_checkpoint):
     options = remembered(args) | {"script": "decay.py"}
     write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=options)
     return ["--resume", "--checkpoints", str(tmp_path)]
+
+
+def test_a_plain_resume_remembers_where_the_final_model_goes(tmp_path, write_checkpoint, capsys):
+    where = str(tmp_path / "elsewhere.hdf5")
+    for model, expected in ((where, where), (None, str(tmp_path / "model.hdf5"))):
+        saved = {"script": "decay.py", "model": model}
+        write_checkpoint(tmp_path / "checkpoints" / "epoch_3.hdf5", 3, options=saved)
+        options, _ = decaying("--resume", "-o", str(tmp_path))
+        assert options.model == expected
+        assert "--model" not in capsys.readouterr().out
+    options, _ = decaying("--resume", "-o", str(tmp_path), "--model", "b.hdf5")
+    assert f"--model: {tmp_path / 'model.hdf5'} -> b.hdf5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("again", [[], ["--recipe", "modern"]])

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import keras
 import pytest
-from toy import experiment
+from toy import NAMES, NETWORK, experiment
 
 from pipeline.backend import processor, uses_onednn
 from pipeline.errors import UserError
 from pipeline.files.checkpoints import newest_checkpoint
-from pipeline.files.modelfile import read_checkpoint
+from pipeline.files.modelfile import read_checkpoint, save_model
 from pipeline.training.experiment import Options
+from pipeline.training.history import trimmed
 from pipeline.training.run import Run
 
 HISTORY = {"loss": [2.0, 1.5, 1.25], "learning_rate": [0.1, 0.1, 0.1]}
@@ -97,7 +98,7 @@ def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
 def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()
     with pytest.raises(
-        UserError, match=r"model\.hdf5 is the model of an earlier run: give another"
+        UserError, match=r"model\.hdf5 is no model that this run has written: give another"
     ):
         run(resume=resume, model=str(tmp_path / "model.hdf5"))
 
@@ -180,11 +181,69 @@ def test_another_backend_than_the_checkpoints_is_told(run, checkpoint, write_che
     assert f"  backend: abacus -> {keras.backend.backend()}\n" in capsys.readouterr().out
 
 
+def model_of(history, path):
+    """Writes a model that a run of this history has trained."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spec = NETWORK.spec((8, 8, 3), NAMES, mean=None)
+    save_model(path, spec.build(), spec, history)
+    return str(path)
+
+
 def test_a_run_may_replace_its_own_model_and_longer_history(run, checkpoint, output, tmp_path):
     longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
     (output / "train_it.json").write_text(json.dumps(longer))
-    (tmp_path / "model.hdf5").touch()
-    assert run(resume=True, model=str(tmp_path / "model.hdf5")).start_epoch == 3
+    for epochs in (2, 3, 5):
+        model = model_of(trimmed(longer, epochs), tmp_path / "model.hdf5")
+        assert run(resume=True, model=model).start_epoch == 3
+
+
+@pytest.mark.parametrize("history", [None, HISTORY | {"loss": [2.0, 1.5, 1.0]}])
+def test_a_run_that_goes_on_does_not_replace_another_runs_model(run, checkpoint, history, tmp_path):
+    model = model_of(history, tmp_path / "model.hdf5")
+    with pytest.raises(UserError, match=r"model\.hdf5 is no model that this run has written"):
+        run(resume=True, model=model)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_model_takes_no_other_files_place(run, checkpoint, resume, tmp_path):
+    data = tmp_path / "test.hdf5"
+    data.write_bytes(b"what took a day to build")
+    with pytest.raises(UserError, match=r"test\.hdf5 is no model that this run has written"):
+        run(resume=True, model=str(data))
+    with pytest.raises(UserError, match=r"epoch_3\.hdf5 lies among the checkpoints"):
+        run(resume=resume, model=str(checkpoint))
+
+
+def test_two_runs_cannot_have_one_model(run, tmp_path):
+    first = run(model=str(tmp_path / "models" / "model.hdf5"))
+    with pytest.raises(UserError, match=r"\.model\.hdf5\.lock is in use by another process"):
+        run(output=str(tmp_path / "b"), model=str(tmp_path / "models" / "model.hdf5"))
+    run(output=str(tmp_path / "c"), model=str(tmp_path / "models" / "other.hdf5"))
+    del first
+
+
+def test_a_model_that_came_meanwhile_is_not_replaced(run, tmp_path):
+    mine = run(model=str(tmp_path / "model.hdf5"))
+    (tmp_path / "model.hdf5").write_bytes(b"somebody else's")
+    spec = NETWORK.spec((8, 8, 3), NAMES, mean=None)
+    with pytest.raises(UserError, match="is no model that this run has written"):
+        mine.save_model(spec.build(), spec, HISTORY)
+    assert (tmp_path / "model.hdf5").read_bytes() == b"somebody else's"
+
+
+def test_the_model_that_was_asked_for_is_remembered_and_the_usual_one_is_not(run, tmp_path):
+    model = str(tmp_path / "model.hdf5")
+    assert run(model=model).remembered["model"] == model
+    assert run(replace(TOY, name="b", model="b.hdf5")).remembered["model"] is None
+
+
+def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, output):
+    longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
+    (output / "train_it.json").write_text(json.dumps(longer))
+    earlier = read_checkpoint(checkpoint)
+    with pytest.raises(UserError, match=r"train_it_report\.txt .* on epoch 3 of 5: raise --epochs"):
+        run(checkpoint=earlier, epochs=3)
+    run(checkpoint=earlier, epochs=4)
 
 
 def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):

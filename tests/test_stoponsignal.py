@@ -60,7 +60,7 @@ def fit(stop, *callbacks):
 TRAINING = [("train", batch) for batch in range(4)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_training_ends_after_the_batch_in_which_the_signal_comes(number, capfd):
     stop = StopOnSignal()
     recorder = Recorder(stop, "train", 2, number)
@@ -98,6 +98,19 @@ def test_afterwards_signals_do_what_they_did_before():
         assert signal.set_wakeup_fd(-1) == -1
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_is_to_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        stop = StopOnSignal()
+        hang_up = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: signal.raise_signal(signal.SIGHUP)
+        )
+        fit(stop, hang_up)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.received is None
 
 
 def test_other_signals_are_left_alone():

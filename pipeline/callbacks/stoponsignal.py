@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import keras
 
@@ -11,10 +12,11 @@ from pipeline.errors import Interrupted
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends `fit` after the batch in which SIGINT (Ctrl+C) or SIGTERM arrives.
+    """Ends `fit` after the batch in which SIGINT (Ctrl+C), SIGTERM or SIGHUP arrives.
 
     Used as a context manager around `fit` and as one of its callbacks. A second signal ends the
-    process at once, with the status 128 + its number.
+    process at once, with the status 128 + its number. A run that ignores SIGHUP, as under
+    nohup, goes on ignoring it.
 
     Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
     thread that reads the interpreter's wake-up pipe answers, and counts, immediately.
@@ -23,7 +25,7 @@ class StopOnSignal(keras.callbacks.Callback):
         Interrupted: from `fit`, once the batch has ended.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self):
         super().__init__()
@@ -33,7 +35,12 @@ class StopOnSignal(keras.callbacks.Callback):
         self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, end == self._pipe[0])
-        self._handlers = {number: signal.signal(number, self._receive) for number in self.SIGNALS}
+        self._handlers = {
+            number: signal.signal(number, self._receive)
+            for number in self.SIGNALS
+            # Started with nohup, a run is to outlive its terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        }
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -58,9 +65,12 @@ class StopOnSignal(keras.callbacks.Callback):
             if number not in self.SIGNALS:
                 continue
             if asked:
+                if number == signal.SIGHUP:
+                    continue  # a shell may send it besides the system
                 os._exit(128 + number)
             asked = True
-            print("\nstopping after this batch; once more stops at once", file=sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                print("\nstopping after this batch; once more stops at once", file=sys.stderr)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stops training."""

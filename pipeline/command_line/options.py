@@ -162,7 +162,8 @@ def parse_training(
             f"not by {parser.prog}"
         )
     arguments = _as_arguments(parser, checkpoint)
-    saved = _options(parser, experiment, arguments)
+    # In the same output folder, below which the model lies if nothing else is said.
+    saved = _options(parser, experiment, [*arguments, f"--output={options.output}"])
     options = _options(parser, experiment, arguments + argv)
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
     changed = []
@@ -270,7 +271,10 @@ def _options(parser: Parser, experiment: Experiment, argv: Sequence[str]) -> Opt
 def _flags(parser: Parser) -> dict[str, str]:
     """Returns the flags of the options that a checkpoint remembers, as far as there are any."""
     flags = {
-        action.dest: action.option_strings[0] for action in parser._actions if action.option_strings
+        action.dest: flag
+        for action in parser._actions
+        for flag in reversed(action.option_strings)
+        if flag.startswith("--")
     }
     return {name: flags[name] for name in REMEMBERED if name in flags}
 

@@ -1,5 +1,6 @@
 """What every script does around its work: errors in one line, and the exit status."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from pipeline.errors import Interrupted, UserError, one_line
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a script's `main` and exits: 0 done, 2 user error, 130 Ctrl+C, 143 SIGTERM."""
+    """Runs a script's `main` and exits: 0 done, 2 user error, 128 + its number after a signal."""
+    _let_everything_be_printed()
     try:
         main()
     except UserError as error:
@@ -22,6 +24,19 @@ def run(main: Callable[[], None]) -> None:
             raise
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(_complain(f"{place}{error.strerror or error}"))
+
+
+def _let_everything_be_printed() -> None:
+    """Makes printing safe where a stream is closed, or cannot show a character."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by the shell, as with >&-
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free: this one
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a test's or a notebook's may be of another kind
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str) -> int:

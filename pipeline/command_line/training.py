@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pipeline.command_line import script
 from pipeline.command_line.options import (
@@ -58,7 +59,8 @@ def parse_and_train(
     except Interrupted as stop:
         rate = options.learning_rate if experiment.watched else None
         place, command = _way_on(stop, experiment, rate)
-        print(f"\n{place}; go on with\n  {command}")
+        with suppress(OSError):  # the terminal may be gone
+            print(f"\n{place}; go on with\n  {command}", flush=True)
         raise
     except Diverged as stop:
         lower = float(f"{options.learning_rate / 10:g}")

@@ -12,10 +12,14 @@ from pipeline.files.reading import refuse_special
 LOCK = ".lock"
 
 
-def lock(folder: Path) -> TextIO:
+def lock(folder: Path, name: str = LOCK) -> TextIO:
     """Makes a folder, and a lock in it that the system lifts when the process ends, however.
 
     Whatever others may have put in the lock's place is neither followed nor changed.
+
+    Args:
+        folder: made where it is missing.
+        name: of the lock, for one on something else than the whole folder.
 
     Returns:
         A file; while it is open, the lock is held.
@@ -29,13 +33,14 @@ def lock(folder: Path) -> TextIO:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UserError(f"{folder} is not a folder: choose another") from error
-    file = open(folder / LOCK, "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
+    file = open(folder / name, "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise UserError(
-            f"{folder} is in use by another process: wait for it, or choose another folder"
+            f"{folder if name == LOCK else folder / name} is in use by another process: wait for "
+            "it, or choose another folder"
         ) from error
     return file
 

@@ -26,6 +26,7 @@ from pipeline.files.reading import read_regular
 from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training import history as histories
+from pipeline.training.history import History
 
 if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it needs Keras
     import keras
@@ -86,18 +87,39 @@ class Checkpoint:
             _assign(self.path, value, variable, f"the {name} variable {variable.name}")
 
 
-def save_model(path: str | Path, network: keras.Model, spec: NetworkSpec | None = None) -> None:
+def save_model(
+    path: str | Path,
+    network: keras.Model,
+    spec: NetworkSpec | None = None,
+    history: History | None = None,
+) -> None:
     """Writes a network, replacing `path`, an `.hdf5` file, in one step.
 
     Args:
         path: the file.
         network: what it is to hold.
         spec: what the network is, for `load_model`.
+        history: of the run that has trained it, which tells the model from other runs'.
 
     Raises:
         OSError: the file could not be written; what was there still is.
     """
-    _save(path, network, spec)
+
+    def add_history(file: h5py.File) -> None:
+        if history:
+            file["history"] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
+
+    _save(path, network, spec, add_history)
+
+
+def model_history(path: str | Path) -> History:
+    """Returns the history of the run that has trained a model; {} for a file that has none.
+
+    Raises:
+        UserError: the file is missing, damaged or no model file.
+    """
+    with _opened(Path(path)) as file:
+        return histories.checked(json.loads(_bytes(file, "history"))) if "history" in file else {}
 
 
 def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> None:

@@ -34,6 +34,7 @@ REMEMBERED = (
     "every",
     "seed",
     "precision",
+    "model",
 )
 
 
@@ -186,7 +187,6 @@ def train(
     import keras
 
     from pipeline.evaluation.predictions import predict
-    from pipeline.files.modelfile import save_model
     from pipeline.training.assembly import make_batches, make_classifier
     from pipeline.training.loop import fit
     from pipeline.training.run import Run
@@ -222,7 +222,5 @@ def train(
 
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)
-    if options.model:
-        save_model(options.model, classifier.network, spec)
-        print(f"model: {options.model}")
+    run.save_model(classifier.network, spec, history)
     return Result(classifier.network, spec, history, predictions)

@@ -30,6 +30,11 @@ def appended(history: History, logs: dict, learning_rate: float) -> History:
     return {name: [*history.get(name, []), float(row[name])] for name in MEASURES if name in row}
 
 
+def rows(history: History) -> list[tuple[float, ...]]:
+    """Returns a history epoch by epoch, the measures in the order of their names."""
+    return list(zip(*(history[name] for name in sorted(history)), strict=True))
+
+
 def trimmed(history: History, count: int) -> History:
     """Returns the first `count` epochs of a history."""
     return {name: values[:count] for name, values in history.items()}

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,13 +18,15 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints
 from pipeline.files.lock import lock
-from pipeline.files.modelfile import Checkpoint
+from pipeline.files.modelfile import Checkpoint, model_history, save_model
 from pipeline.training import history as histories
 from pipeline.training.experiment import REMEMBERED, Experiment, Options
+from pipeline.training.history import History
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pipeline.evaluation.predictions import Predictions
+    from pipeline.nn.spec import NetworkSpec
 
 PACKAGES = (
     "keras",
@@ -79,6 +81,7 @@ class Run:
         self.remembered = {
             "script": script or experiment.name,
             **{name: getattr(options, name) for name in REMEMBERED},
+            "model": _given_model(experiment, options),
             "backend": keras.backend.backend(),
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
@@ -94,10 +97,10 @@ class Run:
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
         self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
-        model_path = Path(options.model) if options.model else None
-        if model_path:
-            model_path.parent.mkdir(parents=True, exist_ok=True)
-        self._refuse_to_overwrite(model_path)
+        self._model_path = Path(options.model) if options.model else None
+        if self._model_path:
+            self._prepare_model(folders)
+        self._refuse_to_overwrite()
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.remembered["backend"]:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
@@ -123,7 +126,48 @@ class Run:
                 )
         self.remembered["recipe_parts"] = parts
 
-    def _refuse_to_overwrite(self, model_path: Path | None) -> None:
+    def _prepare_model(self, locked: Iterable[Path]) -> None:
+        path = self._model_path
+        folder = path.parent.resolve()
+        if folder == self.checkpoints.resolve():
+            raise UserError(f"--model {path} lies among the checkpoints: choose another folder")
+        if folder not in locked:  # another run may have another output folder and the same model
+            self._locks.append(lock(folder, f".{path.name}.lock"))
+        self._refuse_to_overwrite_model(self.history)
+
+    def _refuse_to_overwrite_model(self, history: History) -> None:
+        if not self._model_path.exists():
+            return
+        try:
+            found = histories.rows(model_history(self._model_path))
+        except UserError:
+            found = []
+        ours = histories.rows(history)
+        common = min(len(found), len(ours))
+        if not common or found[:common] != ours[:common]:
+            raise UserError(
+                f"{self._model_path} is no model that this run has written: give another --model, "
+                "or move it away"
+            )
+
+    def save_model(self, network: keras.Model, spec: NetworkSpec, history: History) -> None:
+        """Writes the final model, if the run has one.
+
+        Args:
+            network: what has been trained.
+            spec: what it is.
+            history: of all its epochs.
+
+        Raises:
+            UserError: another file has taken the model's place since the run was started.
+            OSError: it cannot be written.
+        """
+        if self._model_path:
+            self._refuse_to_overwrite_model(history)
+            save_model(self._model_path, network, spec, history)
+            print(f"model: {self._model_path}")
+
+    def _refuse_to_overwrite(self) -> None:
         another = "--resume goes on with it; a new run needs another --output"
         if self.history_path.exists():
             found = histories.read_history(self.history_path)
@@ -143,11 +187,16 @@ class Run:
                     f"{self.history_path} belongs to another run than the one that goes on here: "
                     "give this one another --output"
                 )
+            named = self.checkpoint and not self.options.resume
+            if named and self.start_epoch == self.options.epochs < histories.epochs(found):
+                raise UserError(
+                    f"{self.report_path} would be replaced by a report on epoch "
+                    f"{self.start_epoch} of {histories.epochs(found)}: raise --epochs, or give "
+                    "another --output"
+                )
         if self.checkpoint:
             return
         # A run that has not reached its first checkpoint has none of these, resumed or not.
-        if model_path and model_path.exists():
-            raise UserError(f"{model_path} is the model of an earlier run: give another --model")
         if found := checkpoints(self.checkpoints):
             raise UserError(
                 f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
@@ -198,6 +247,11 @@ class Run:
         write_atomically(self.report_path, text)
         files = self.history_path.with_suffix("")
         print(f"history, curve, report and options: {files}*")
+
+
+def _given_model(experiment: Experiment, options: Options) -> str | None:
+    usual = experiment.resolve(dataclasses.replace(options, model=None)).model
+    return None if options.model == usual else options.model
 
 
 def _versions() -> dict[str, str]:
