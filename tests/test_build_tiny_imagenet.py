@@ -396,7 +396,7 @@ import runpy, sys
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    print(*({"cv2", "h5py", "numpy", "sklearn", "keras", "tensorflow"} & sys.modules.keys()))
+    print(*({"cv2", "h5py", "sklearn", "keras", "tensorflow"} & sys.modules.keys()))
 """
 
 

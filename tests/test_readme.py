@@ -45,6 +45,7 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone") / "project"
     unwanted = shutil.ignore_patterns(".git", ".venv", "output", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, folder, ignore=unwanted)
+    (folder / "output").mkdir()
     return folder
 
 
