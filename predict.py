@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 MODEL = "output/resnet_cifar10.hdf5"
 STDIN = "-"
+STDIN_BYTES_LIMIT = 2**28
 MANY = 200  # pictures, from which on there is a progress bar
 
 
@@ -108,8 +108,11 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
     pictures, problems = {}, []
     for argument in arguments:
         if argument == STDIN:
-            with open(stdin, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            picture = sys.stdin.buffer.read(STDIN_BYTES_LIMIT + 1)
+            if len(picture) > STDIN_BYTES_LIMIT:
+                problems.append(f"{STDIN} has more than {STDIN_BYTES_LIMIT:,} bytes")
+                continue
+            stdin.write_bytes(picture)
             pictures[STDIN] = str(stdin)
         elif Path(argument).is_dir():
             found = sorted(list_images(Path(argument)))

@@ -1,4 +1,5 @@
 import json
+import os
 
 import keras
 import numpy as np
@@ -81,3 +82,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a history"):
         histories.read_history(path)
+
+
+def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "history.json")
+    with pytest.raises(OSError, match="it is a pipe"):
+        histories.read_history(tmp_path / "history.json")

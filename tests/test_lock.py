@@ -6,7 +6,7 @@ import pytest
 import specialfiles
 
 from pipeline.errors import UserError
-from pipeline.files.lock import lock
+from pipeline.files.lock import lock, real
 
 
 def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
@@ -19,7 +19,7 @@ def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.files.lock import lock
+from pipeline.files.lock import lock, real
 held = lock(Path(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()
@@ -65,3 +65,10 @@ def test_a_file_or_a_link_to_itself_is_no_folder(tmp_path):
             lock(tmp_path / name)
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         lock(tmp_path / "loop" / "below")
+
+
+def test_a_loop_of_links_has_a_name_and_cannot_be_locked(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert real(tmp_path / "loop").name == "loop"
+    with pytest.raises((UserError, OSError)):
+        lock(real(tmp_path / "loop"))

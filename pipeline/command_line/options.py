@@ -246,9 +246,9 @@ def _checkpoint(
         return checkpoint, locks
     if args.resume:
         from pipeline.files.checkpoints import newest_checkpoint
-        from pipeline.files.lock import lock
+        from pipeline.files.lock import lock, real
 
-        folder = Path(options.checkpoints).resolve()
+        folder = real(Path(options.checkpoints))
         if folder.is_dir():  # none is made yet, as the start may be refused
             # From now on: what another run writes after the reading would be trained once more.
             locks[folder] = lock(folder)

@@ -12,6 +12,11 @@ from pipeline.files.reading import refuse_special
 LOCK = ".lock"
 
 
+def real(folder: Path) -> Path:
+    """Returns a folder by its one real name, to tell whether it is locked already."""
+    return Path(os.path.realpath(folder))  # Path.resolve() raises RuntimeError on a loop of links
+
+
 def lock(folder: Path, name: str = LOCK) -> TextIO:
     """Makes a folder, and a lock in it that the system lifts when the process ends, however.
 

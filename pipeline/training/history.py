@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files.reading import read_regular
 
+BYTES_LIMIT = 2**24  # 200,000 epochs
 History = dict[str, list[float]]
 MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
@@ -61,8 +63,9 @@ def read_history(path: str | Path) -> History:
 
     Raises:
         UserError: the file is not a history.
+        OSError: it cannot be read.
     """
     try:
-        return checked(json.loads(Path(path).read_text()))
+        return checked(json.loads(read_regular(path, BYTES_LIMIT)))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or not a history ({error}); move it away") from error

@@ -17,7 +17,7 @@ from pipeline.backend import gpu_names, processor, uses_onednn
 from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints
-from pipeline.files.lock import lock
+from pipeline.files.lock import lock, real
 from pipeline.files.modelfile import Checkpoint, model_history, save_model
 from pipeline.training import history as histories
 from pipeline.training.experiment import REMEMBERED, Experiment, Options
@@ -95,7 +95,7 @@ class Run:
         self.report_path = output / f"{experiment.name}_report.txt"
         self.options_path = output / f"{experiment.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
-        folders = dict.fromkeys((output.resolve(), self.checkpoints.resolve()))
+        folders = dict.fromkeys((real(output), real(self.checkpoints)))
         self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
         self._model_path = Path(options.model) if options.model else None
         if self._model_path:
@@ -128,8 +128,8 @@ class Run:
 
     def _prepare_model(self, locked: Iterable[Path]) -> None:
         path = self._model_path
-        folder = path.parent.resolve()
-        if folder == self.checkpoints.resolve():
+        folder = real(path.parent)
+        if folder == real(self.checkpoints):
             raise UserError(f"--model {path} lies among the checkpoints: choose another folder")
         if folder not in locked:  # another run may have another output folder and the same model
             self._locks.append(lock(folder, f".{path.name}.lock"))
