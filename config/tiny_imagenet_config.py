@@ -30,7 +30,6 @@ IMAGE_SIZE = 64  # pixels, both ways
 
 # The published test set has no labels: the test images are held out of the training images.
 TEST_IMAGES_PER_CLASS = 50
-NUM_TEST_IMAGES = TEST_IMAGES_PER_CLASS * NUM_CLASSES
 SPLIT_SEED = 42
 
 # 2,265,748 parameters.

@@ -11,7 +11,7 @@ def test_the_network_is_the_originals():
 
 
 def test_the_split_is_the_originals():
-    assert config.NUM_TEST_IMAGES == 10_000
+    assert config.TEST_IMAGES_PER_CLASS * config.NUM_CLASSES == 10_000
     assert config.SPLIT_SEED == 42
 
 
