@@ -331,7 +331,7 @@ def test_a_plain_resume_remembers_where_the_final_model_goes(tmp_path, write_che
         options, _ = decaying("--resume", "-o", str(tmp_path))
         assert options.model == expected
         assert "--model" not in capsys.readouterr().out
-    options, _ = decaying("--resume", "-o", str(tmp_path), "--model", "b.hdf5")
+    options, _ = decaying("--resume", "-o", str(tmp_path), "--model", "b.hdf5", "--epochs", "3")
     assert f"--model: {tmp_path / 'model.hdf5'} -> b.hdf5" in capsys.readouterr().out
 
 

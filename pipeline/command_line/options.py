@@ -183,7 +183,8 @@ def parse_training(
             f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs "
             f"{options.epochs}"
         )
-    useless = [line for line in changed if not line.startswith("  --epochs:")]
+    at_the_end = ("  --epochs:", "  --model:")  # these mean something when nothing is left to train
+    useless = [line for line in changed if not line.startswith(at_the_end)]
     if useless and checkpoint.epoch == options.epochs:
         raise UserError(
             f"{checkpoint.path} is at epoch {checkpoint.epoch} of {options.epochs} already, and "
