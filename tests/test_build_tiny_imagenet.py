@@ -26,6 +26,8 @@ from pipeline.io import imagefiles
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = "build_tiny_imagenet.py"
 FILES = {"train.hdf5", "val.hdf5", "test.hdf5", "mean.json"}
 SIZE = config.IMAGE_SIZE
@@ -101,7 +103,6 @@ def all_images(data):
     return data.images[np.arange(len(data.images))]
 
 
-@pytest.mark.thorough
 def test_a_data_set_in_miniature_comes_out_whole(tiny_imagenet_sample, tmp_path):
     printed = run(
         SCRIPT,
@@ -373,7 +374,6 @@ def test_after_a_kill_behind_the_last_byte_the_same_command_publishes_what_was_b
     assert "27 images" in build(*options(root, "--overwrite"))
 
 
-@pytest.mark.thorough
 def test_a_full_disk_is_named_in_one_line_and_nothing_is_left(root):
     # A limit on the size of files stands in for the disk: writing fails in the same place.
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))

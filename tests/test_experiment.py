@@ -25,6 +25,8 @@ from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training.classifier import Classifier
 from pipeline.training.experiment import Experiment, Options, train
 
+pytestmark = pytest.mark.thorough
+
 EARLIER_VERSIONS = Path(__file__).parent / "earlier_versions"
 
 

@@ -24,9 +24,12 @@ from pipeline.export.pictures import labels_by_folder, read_pictures, sample_pho
 from pipeline.files.modelfile import save_model
 from pipeline.nn.spec import NetworkSpec
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the export runs on TensorFlow"
-)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="the export runs on TensorFlow"
+    ),
+]
 
 NAMES = ("temple", "flower", "cät")
 MEAN_IMAGE = np.random.default_rng(3).uniform(60, 180, (8, 8, 3)).astype(np.float32)
@@ -150,7 +153,9 @@ def test_pixels_are_normalized_inside(mean, target, network, tmp_path):
 def test_an_int8_network_computes_in_integers_and_its_agreement_is_stated(
     model, pictures, network, tmp_path
 ):
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="LiteRT is missing")
+    interpreter = pytest.importorskip(
+        "ai_edge_litert.interpreter", reason="ai_edge_litert is not installed"
+    )
     folder = tmp_path / "int8"
     options = ("--int8", pictures, "--pictures", pictures)
     printed = run("export.py", "-m", model, "-f", "litert", "-o", folder, *options)
@@ -253,7 +258,7 @@ def test_an_existing_folder_is_replaced_only_if_asked_for_and_if_it_is_an_export
 )
 def test_wrong_input_takes_one_line(options, complaint, export, tmp_path):
     if "litert" in options:
-        pytest.importorskip("ai_edge_litert")
+        pytest.importorskip("ai_edge_litert", reason="ai_edge_litert is not installed")
     assert complaint in refused("export.py", *export, *options)
     assert not list(tmp_path.iterdir())
 

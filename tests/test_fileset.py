@@ -9,6 +9,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.files.fileset import finish_interrupted, published_together
 
+pytestmark = pytest.mark.thorough
+
 NAMES = ("train", "val", "mean")
 
 

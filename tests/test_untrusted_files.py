@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 from resealed import reseal
+from toy import experiment
 
 from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
@@ -96,11 +97,12 @@ def test_an_archive_of_keras_is_not_unpacked(tmp_path, tiny_network):
 # the state in a checkpoint
 
 
-def parser(output: Path):
-    defaults = {"epochs": 5, "batch_size": 8, "learning_rate": 0.1, "stages": (1,)}
-    parser = training_parser("", (), defaults | {"filters": (4, 8)}, str(output), "checkpoints")
+def resumed(output: Path):
+    """Returns options and checkpoint of a run that goes on."""
+    toy = experiment()
+    parser = training_parser("", toy)
     parser.prog = SCRIPT
-    return parser
+    return parse_training(parser, toy, ["--resume", "--output", str(output)])[:2]
 
 
 STATE = {"epoch": 1, "history": {"loss": [1.0]}, "options": {"script": SCRIPT, "seed": 42}}
@@ -126,7 +128,7 @@ def checkpoint_with(write_checkpoint, tmp_path):
 
 def test_a_state_of_the_right_form_is_read(checkpoint_with, tmp_path):
     checkpoint_with(STATE)
-    args, checkpoint = parse_training(parser(tmp_path), ["--resume"])
+    args, checkpoint = resumed(tmp_path)
     assert (checkpoint.epoch, args.seed) == (1, 42)
 
 
@@ -168,13 +170,13 @@ def test_a_state_of_another_form_is_refused(checkpoint_with, state):
 def test_a_checkpoints_options_cannot_name_other_options(checkpoint_with, tmp_path, options):
     path = checkpoint_with(STATE | {"options": STATE["options"] | options})
     with pytest.raises(UserError, match=f"{path} is damaged: its .*elsewhere"):
-        parse_training(parser(tmp_path), ["--resume"])
+        resumed(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["output", "checkpoints", "resume", "run_options"])
 def test_what_a_checkpoint_does_not_keep_it_cannot_set(checkpoint_with, tmp_path, name):
     checkpoint_with(STATE | {"options": STATE["options"] | {name: "elsewhere"}})
-    args, _ = parse_training(parser(tmp_path), ["--resume"])
+    args, _ = resumed(tmp_path)
     assert "elsewhere" not in vars(args).values()
 
 
