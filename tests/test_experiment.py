@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -62,8 +63,8 @@ def test_a_data_set_of_ones_own_takes_a_reader_and_one_value(tmp_path):
     assert len(result.history["val_accuracy"]) == 2
     assert result.predictions.accuracy == pytest.approx(result.history["val_accuracy"][-1])
     written = {path.name for path in tmp_path.iterdir() if path.is_file()} - {".lock"}
-    results = {"mine.json", "mine.png", "mine_report.txt", "mine_options.json", "mine.hdf5"}
-    assert written == results
+    endings = (".json", ".csv", ".png", "_report.txt", "_options.json", ".hdf5")
+    assert written == {f"mine{ending}" for ending in endings}
 
     network, spec = load_model(tmp_path / "mine.hdf5")
     images = spec.preprocessor.preprocess(toy.read().test_images)
@@ -122,6 +123,19 @@ def test_the_faithful_recipe_is_what_one_would_write_by_hand(tmp_path):
     theirs.fit(batches, epochs=2, steps_per_epoch=batches.steps_per_epoch, **settings)
     for weight, other in zip(ours.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, other)
+
+
+def test_callbacks_of_ones_own_hear_of_every_epoch_once_it_is_safe(tmp_path):
+    class Tracker(keras.callbacks.Callback):
+        heard: ClassVar = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            assert (tmp_path / "checkpoints" / f"epoch_{epoch + 1}.hdf5").exists()
+            self.heard.append(logs["val_accuracy"])
+
+    options = Options(output=str(tmp_path), epochs=2)
+    result = train(toy.experiment(), options, callbacks=[Tracker()])
+    assert Tracker.heard == pytest.approx(result.history["val_accuracy"])
 
 
 def test_an_error_of_the_options_names_what_is_wrong(tmp_path):

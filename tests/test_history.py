@@ -38,6 +38,13 @@ def test_the_number_of_epochs():
     assert histories.epochs(TWO_EPOCHS) == 2
 
 
+def test_csv_holds_every_digit():
+    rows = histories.as_csv({"loss": [2.0, 1 / 3], "learning_rate": [0.1, 1e-05]}).splitlines()
+    assert rows == ["epoch,loss,learning_rate", "1,2.0,0.1", f"2,{1 / 3!r},1e-05"]
+    assert float(rows[2].split(",")[1]) == 1 / 3
+    assert histories.as_csv({}) == "epoch\n"
+
+
 def test_trimming_keeps_the_first_epochs():
     trimmed = {"loss": [2.0], "val_accuracy": [0.25], "learning_rate": [0.1]}
     assert histories.trimmed(TWO_EPOCHS, 1) == trimmed

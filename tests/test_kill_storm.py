@@ -38,7 +38,8 @@ NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
 EPOCHS, EVERY = 6, 4
 OPTIONS = [*NETWORK, "--workers", 1, "--epochs", EPOCHS, "--every", EVERY, "--resume"]
 RESULTS = [
-    f"resnet_cifar10_decay{end}" for end in (".json", ".png", "_options.json", "_report.txt")
+    f"resnet_cifar10_decay{end}"
+    for end in (".json", ".png", "_options.json", "_report.txt", ".csv")
 ]
 FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS))
 TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")

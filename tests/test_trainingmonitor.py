@@ -50,6 +50,17 @@ def test_a_resumed_run_goes_on_behind_the_epochs_it_starts_at(tmp_path, run):
     assert written(tmp_path)["loss"] == [4.0, 3.0, 2.5]
 
 
+def test_the_same_is_written_as_csv_and_trimmed_likewise(tmp_path, run):
+    run([4.0, 3.0, 2.0])
+    run([2.5], start_at=2)
+    assert (tmp_path / "run.csv").read_text().splitlines() == [
+        "epoch,loss,val_accuracy,learning_rate",
+        "1,4.0,0.5,0.1",
+        "2,3.0,0.5,0.1",
+        "3,2.5,0.5,0.1",
+    ]
+
+
 def test_the_history_given_counts_more_than_the_file(tmp_path, run):
     other = run([9.0, 8.0, 7.0]).history
     run([4.0, 3.0, 2.0])
@@ -132,7 +143,7 @@ def test_a_full_disk_leaves_the_plot_before_whole(tmp_path, run, small_disk, cap
     assert "run.png was not drawn: File too large" in capsys.readouterr().err
     assert (tmp_path / "run.png").read_bytes() == before
     assert written(tmp_path)["loss"] == [1.0, 0.5]
-    assert sorted(os.listdir(tmp_path)) == ["run.json", "run.png"]
+    assert sorted(os.listdir(tmp_path)) == ["run.csv", "run.json", "run.png"]
 
 
 def test_a_full_disk_leaves_the_history_before_whole_and_is_an_error(tmp_path, run, small_disk):
@@ -141,4 +152,4 @@ def test_a_full_disk_leaves_the_history_before_whole_and_is_an_error(tmp_path, r
     with pytest.raises(OSError, match=r"run\.json"), small_disk(20):
         run([1.0, 0.5])
     assert (tmp_path / "run.json").read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["run.json", "run.png"]
+    assert sorted(os.listdir(tmp_path)) == ["run.csv", "run.json", "run.png"]

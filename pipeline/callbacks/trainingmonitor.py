@@ -1,4 +1,4 @@
-"""The record of a run that a person watches: history as JSON and a plot of it."""
+"""The record of a run that a person watches: history as JSON and CSV, and a plot of it."""
 
 import io
 import json
@@ -20,13 +20,13 @@ MAX_MARKED_CHANGES = 8
 
 
 class TrainingMonitor(keras.callbacks.Callback):
-    """Writes the history to JSON and plots loss and accuracy after every epoch.
+    """Writes the history to JSON and CSV and plots loss and accuracy after every epoch.
 
-    Both files are replaced atomically. A plot that cannot be written is only warned of.
+    The files are replaced atomically. A plot that cannot be written is only warned of.
 
     Args:
         fig_path: the plot, PNG.
-        json_path: the history; without it none is written.
+        json_path: the history, and beside it the same as CSV; without it none is written.
         start_at: epochs already trained. The history of a resumed run is trimmed to them.
         history: the epochs already trained; by default what `json_path` holds.
 
@@ -49,11 +49,12 @@ class TrainingMonitor(keras.callbacks.Callback):
         self.history = histories.trimmed(history or {}, start_at)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the epoch to the history, the learning rate included, and writes both files."""
+        """Adds the epoch to the history, the learning rate included, and writes the files."""
         learning_rate = last_learning_rate(self.model.optimizer)
         self.history = histories.appended(self.history, logs or {}, learning_rate)
         if self.json_path:
             write_atomically(self.json_path, json.dumps(self.history) + "\n")
+            write_atomically(self.json_path.with_suffix(".csv"), histories.as_csv(self.history))
         try:
             write_atomically(self.fig_path, plot(self.history))
         except OSError as error:

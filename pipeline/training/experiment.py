@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -164,6 +164,7 @@ def train(
     script: str | None = None,
     command: str | None = None,
     locks: Mapping[Path, TextIO] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
     """Trains an experiment's network to the last epoch, and evaluates it on the test images.
 
@@ -177,6 +178,8 @@ def train(
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
         locks: locks on folders that are held already.
+        callbacks: of one's own, such as an experiment tracker's; each epoch's checkpoint is on
+            disk before they hear of its end.
 
     Raises:
         UserError: something is wrong with the options, the data or the checkpoint, or another
@@ -218,7 +221,7 @@ def train(
     keras.utils.set_random_seed(options.seed)
     classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
 
-    history = fit(classifier, train_batches, test_batches, run, schedule)
+    history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
 
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)

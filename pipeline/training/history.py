@@ -42,6 +42,12 @@ def trimmed(history: History, count: int) -> History:
     return {name: values[:count] for name, values in history.items()}
 
 
+def as_csv(history: History) -> str:
+    """Returns a history as CSV: a row an epoch, which is numbered from 1, and a column a measure."""
+    rows = zip(range(1, epochs(history) + 1), *history.values(), strict=True)
+    return "".join(",".join(map(str, row)) + "\n" for row in [("epoch", *history), *rows])
+
+
 def checked(history: object) -> History:
     """Returns what was read from a file if it is a history: lists of one length, finite numbers.
 

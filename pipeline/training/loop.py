@@ -1,6 +1,7 @@
 """The one training loop."""
 
 import sys
+from collections.abc import Sequence
 
 import keras
 
@@ -26,6 +27,7 @@ def fit(
     test_batches: EvaluationBatches,
     run: Run,
     schedule: Schedule | None,
+    more_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Trains from the run's start epoch to its last, with a checkpoint and a plot every epoch.
 
@@ -35,6 +37,7 @@ def fit(
         test_batches: for the validation after every epoch.
         run: options and files.
         schedule: learning rate by epoch; None where the optimizer has one by step.
+        more_callbacks: called after an epoch's checkpoint is written.
 
     Returns:
         The history of all epochs, those before the start epoch included.
@@ -77,6 +80,7 @@ def fit(
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: writer.put_later_aside()),
         TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
         writer,
+        *more_callbacks,
         *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
     ]
     try:
