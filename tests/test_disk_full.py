@@ -78,7 +78,8 @@ def assert_stopped_in_order(status: int, printed: str, message: str, output: Pat
 
 def assert_same_end(output: Path, straight: dict[str, bytes]) -> None:
     left = contents(output)
-    for name in straight.keys() - {f"{NAME}_options.json"}:  # tells folders and speed
+    # These tell folders and speed.
+    for name in straight.keys() - {f"{NAME}_options.json", f"{NAME}_report.html"}:
         assert left[name] == straight[name], name
 
 
@@ -89,6 +90,7 @@ def test_a_full_disk_stops_a_run_in_one_line_and_with_room_again_it_goes_on(
     for file, room, epoch in [
         (f"{NAME}_options.json", 500, 0),
         (f"{NAME}.json", 50, 0),
+        (f"{NAME}.csv", 50, 0),
         ("epoch_1.hdf5", 40_000, 0),
         ("epoch_2.hdf5", 0, 1),
         (f"{NAME}_report.txt", 100, 3),
@@ -146,3 +148,14 @@ def test_a_plot_that_finds_no_room_is_only_warned_of(go_on, straight, tmp_path):
     assert left.keys() == without_plot.keys()
     model = "resnet_cifar10.hdf5"
     assert left[model] == without_plot[model]
+
+
+def test_a_page_that_finds_no_room_is_only_warned_of(go_on, straight, tmp_path):
+    output, log = tmp_path / "output", tmp_path / "log"
+    status, printed = go_on(output, log, partial(fill_disk, f"{NAME}_report.html", 20_000))
+    assert status == 0
+    page = f"{NAME}_report.html"
+    assert "warning: the report was not laid out as an HTML page" in printed
+    assert contents(output).keys() == straight.keys() - {page}
+    assert go_on(output, log)[0] == 0
+    assert contents(output).keys() == straight.keys()

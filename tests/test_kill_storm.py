@@ -39,7 +39,15 @@ EPOCHS, EVERY = 6, 4
 OPTIONS = [*NETWORK, "--workers", 1, "--epochs", EPOCHS, "--every", EVERY, "--resume"]
 RESULTS = [
     f"resnet_cifar10_decay{end}"
-    for end in (".json", ".png", "_options.json", "_report.txt", ".csv")
+    for end in (
+        ".json",
+        ".png",
+        "_options.json",
+        "_report.txt",
+        ".csv",
+        "_predictions.npz",
+        "_report.html",
+    )
 ]
 FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS))
 TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")
@@ -89,6 +97,9 @@ def assert_nothing_is_lost(output: Path, straight: Path) -> None:
         assert history == histories.trimmed(true_history, histories.epochs(history))
     else:
         assert newest == 0
+        if RESULTS[4] in left:  # written next
+            rows = len(left[RESULTS[4]].read_text().splitlines()) - 1
+            assert rows in (newest, newest + 1)
     if RESULTS[1] in left:
         assert cv2.imread(str(left[RESULTS[1]])) is not None
     if RESULTS[2] in left:
@@ -109,7 +120,7 @@ def model_of(output: Path) -> bytes:
 def assert_same_end(output: Path, straight: Path) -> None:
     """Looks at what a run has left that went to its end, disturbed or not."""
     ours, theirs = files(output), files(straight)
-    for name in theirs.keys() - {RESULTS[2]}:  # the options tell folders and speed
+    for name in theirs.keys() - {RESULTS[2], RESULTS[6]}:  # they tell folders and speed
         assert ours[name].read_bytes() == theirs[name].read_bytes(), name
     # Checkpoints from which a run went on stay; no temporary file does.
     assert all(re.fullmatch(r"epoch_\d+\.hdf5", name) for name in ours.keys() - theirs.keys())

@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipeline.errors import one_line
+from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.report_html import report_html
 
 NAMES = ("zero", "one", "two")
@@ -37,11 +38,16 @@ RECORD = {
     "command": "python resnet_cifar10.py --epochs 2",
     "options": {"seed": 7, "precision": "float32", "stages": [1, 2], "backend": "tensorflow"},
     "parameters": 60790,
+    "start_epoch": 0,
+    "seconds": 4000.4,
     "images_per_second": [10.0 * n for n in range(1, 21)],
     "onednn": None,
     "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
     "processor": {"name": "A Processor", "instruction_sets": ["AVX2"]},
 }
+
+PREDICTIONS = Predictions(PROBABILITIES, LABELS, NAMES)
+WORST = (2, 4, 1)
 
 
 class Page(HTMLParser):
@@ -96,11 +102,13 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def page(images):
-    html = report_html(
-        "a run", HISTORY, RECORD, NAMES, LABELS, PROBABILITIES, images, seconds=4000.4
-    )
-    return Page(html)
+def mistakes(images):
+    return {index: images[index] for index in WORST}
+
+
+@pytest.fixture(scope="module")
+def page(mistakes):
+    return Page(report_html("a run", HISTORY, RECORD, PREDICTIONS, mistakes))
 
 
 def test_the_result_stands_with_its_conditions(page):
@@ -109,6 +117,8 @@ def test_the_result_stands_with_its_conditions(page):
         page.text
     )
     assert f"a standard error of {error:.2f} points." in page.text
+    calibration = f"{100 * PREDICTIONS.calibration_error():.2f} points (15 bins)."
+    assert f"expected calibration error of {calibration}" in page.text
     conditions = "60,790 parameters · seed 7 · float32 · Keras 3.15.1 · tensorflow 2.21.0"
     assert f"{conditions} · A Processor · trained in 1:06:40 h" in page.text
 
@@ -136,7 +146,7 @@ def test_the_worst_mistakes_are_shown_with_what_was_said_and_what_was_right(page
         "a test image, one",
         "a test image, zero",
     ]
-    for (_, shown), index in zip(page.images, (2, 4, 1), strict=True):
+    for (_, shown), index in zip(page.images, WORST, strict=True):
         np.testing.assert_array_equal(shown, images[index])
     first, second = (
         "said one, 95.00% right zero, 4.00%",
@@ -198,30 +208,29 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_names_and_options_are_text_whatever_they_hold(text, images):
+def test_names_and_options_are_text_whatever_they_hold(text, mistakes, page):
     names = (text, "one", f"two {text}")
     record = {**RECORD, "command": text, "options": {text: text, "seed": text}}
-    html = report_html(text, HISTORY, record, names, LABELS, PROBABILITIES, images)
+    predictions = Predictions(PROBABILITIES, LABELS, names)
+    html = report_html(text, HISTORY, record, predictions, mistakes)
     html.encode()
     hostile = Page(html)
-    plain = Page(report_html("a run", HISTORY, RECORD, NAMES, LABELS, PROBABILITIES, images))
-    assert set(hostile.tags) == set(plain.tags)
+    assert set(hostile.tags) == set(page.tags)
     shown = one_line(text)
     assert [shown, "3", "100.00%", "33.33%", "50.00%"] in hostile.rows
     assert ["command", shown] in hostile.rows
     assert [shown.replace("_", " "), shown] in hostile.rows
     assert f"said one, 95.00% right {shown}, 4.00%" in hostile.text
     assert hostile.images[0][0] == f"a test image, {shown}"
-    assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
+    assert {name for name, _ in hostile.attributes} == {name for name, _ in page.attributes}
 
 
-def test_many_classes_have_their_confusions_in_an_image_and_their_rank_5_stated(images):
-    names = [f"class {number}" for number in range(30)]
+def test_many_classes_have_their_confusions_in_an_image_and_their_rank_5_stated():
+    names = tuple(f"class {number}" for number in range(30))
     labels = np.arange(30)
     probabilities = np.eye(30, dtype=np.float32)
     probabilities[0] = probabilities[1]
-    html = report_html("run", HISTORY, {}, names, labels, probabilities, np.repeat(images, 5, 0))
-    many = Page(html)
+    many = Page(report_html("run", HISTORY, {}, Predictions(probabilities, labels, names)))
     assert "96.67% of 30 test images are classified right, 100.00% have the right class" in (
         many.text
     )
@@ -231,16 +240,33 @@ def test_many_classes_have_their_confusions_in_an_image_and_their_rank_5_stated(
     np.testing.assert_array_equal(drawn[..., 0], expected)
 
 
-def test_a_run_without_mistakes_says_so(images):
-    right = np.eye(3, dtype=np.float32)[LABELS]
-    flawless = Page(report_html("run", {}, {}, NAMES, LABELS, right, images))
+def test_a_run_without_mistakes_says_so():
+    right = Predictions(np.eye(3, dtype=np.float32)[LABELS], LABELS, NAMES)
+    flawless = Page(report_html("run", {}, {}, right))
     assert "There are none: every test image is classified right." in flawless.text
     assert not flawless.images
     assert "svg" not in flawless.tags
 
 
-def test_augmented_images_are_shown_large_ones_no_larger_than_needed(images):
+def test_augmented_images_are_shown_large_ones_no_larger_than_needed():
     large = np.zeros((2, 400, 800, 3), np.uint8)
-    html = report_html("run", HISTORY, {}, NAMES, LABELS, PROBABILITIES, images, augmented=large)
+    html = report_html("run", HISTORY, {}, augmented=large)
     shown = [image for alt, image in Page(html).images if alt == "an augmented training image"]
     assert [image.shape for image in shown] == [(80, 160, 3)] * 2
+
+
+def test_what_is_not_there_is_left_out():
+    text = "precision <b> recall\n  zero"
+    bare = Page(report_html("run", HISTORY, RECORD, text=text))
+    assert "run 50.00% of the validation images are classified right." in bare.text
+    assert f"<pre>{text.replace('<b>', '&lt;b&gt;')}</pre>" in bare.html
+    for title in ("Worst mistakes", "Confusions", "Training images"):
+        assert title not in bare.text
+    assert not bare.images
+    nothing = Page(report_html("run", {}, {}))
+    assert nothing.text == "run run Settings, versions, hardware"
+
+
+def test_the_time_of_a_run_that_went_on_is_that_of_its_last_part():
+    page = Page(report_html("run", HISTORY, {**RECORD, "start_epoch": 1}))
+    assert "from epoch 2 on trained in 1:06:40 h" in page.text

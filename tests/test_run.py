@@ -310,12 +310,13 @@ def test_the_record_holds_all_that_the_result_depends_on(run, output, tiny_netwo
     output.mkdir()
     (output / "cpuinfo").write_text("model name\t: A 9\nflags\t\t: sse avx2\n")
     model = tiny_network()
-    run(seed=3).record(model, images_per_second=[90.0, 91.5])
+    run(seed=3).record(model, images_per_second=[90.0, 91.5], seconds=12)
     record = json.loads((output / "train_it_options.json").read_text())
     assert record["options"]["seed"] == 3
     assert record["options"]["filters"] == [4, 8]
     assert record["parameters"] == model.count_params()
     assert record["images_per_second"] == [90.0, 91.5]
+    assert record["seconds"] == 12
     assert record["versions"]["keras"] == keras.__version__
     assert record["command"] is None
     assert record["options"]["backend"] == keras.backend.backend()

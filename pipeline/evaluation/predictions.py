@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
-from sklearn.metrics import classification_report
+from sklearn import metrics
 
-from pipeline.batches import EvaluationBatches, reading
+from pipeline.errors import one_line
 from pipeline.utils.ranked import rank5_accuracy
+
+if TYPE_CHECKING:  # slow to import: what is kept of a run is looked at without Keras
+    import keras
+
+    from pipeline.batches import EvaluationBatches
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +45,76 @@ class Predictions:
         """Returns rank-1 and rank-5 accuracy; see `rank5_accuracy`."""
         return rank5_accuracy(self.probabilities, self.labels)
 
+    def calibration_error(self, bins: int = 15) -> float:
+        """Returns the expected calibration error (arXiv:1706.04599, equation 3).
+
+        How far, on average over the images, the probability that the network gives to its answer
+        is from how often it is right when it gives about that probability.
+
+        Args:
+            bins: how many intervals of one width the probabilities are sorted into.
+
+        Returns:
+            A fraction from 0, calibrated, to 1.
+        """
+        confidence = self.probabilities.max(axis=1).astype(np.float64)
+        numbers = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        right = self.predicted == self.labels
+        gaps = np.bincount(numbers, weights=right - confidence)
+        return float(np.abs(gaps).sum() / len(right))
+
+    def confusion_matrix(self) -> np.ndarray:
+        """Counts the images by right class and most probable class.
+
+        Returns:
+            int64 (classes, classes): a row is the right class, a column the most probable one.
+        """
+        every = np.arange(len(self.label_names))
+        return metrics.confusion_matrix(self.labels, self.predicted, labels=every)
+
+    def confusions(self, most: int) -> list[dict]:
+        """Returns the most frequent confusions: `images`, and the classes `right` and `said`."""
+        wrong = self.confusion_matrix()
+        np.fill_diagonal(wrong, 0)
+        confusions = []
+        for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
+            right, said = np.unravel_index(place, wrong.shape)
+            if images := int(wrong[right, said]):
+                pair = {"right": self.label_names[right], "said": self.label_names[said]}
+                confusions.append({"images": images, **pair})
+        return confusions
+
+    def of_classes(self) -> list[dict]:
+        """Returns `name`, `precision`, `recall`, `f1` and number of `images` of each class.
+
+        What would be divided by no images at all is 0.
+        """
+        columns = metrics.precision_recall_fscore_support(
+            self.labels, self.predicted, labels=np.arange(len(self.label_names)), zero_division=0
+        )
+        numbers = (column.tolist() for column in columns)
+        keys = ("name", "precision", "recall", "f1", "images")
+        rows = zip(self.label_names, *numbers, strict=True)
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    def mistakes(self, most: int) -> np.ndarray:
+        """Returns which images are classified wrongly, those of the surest answers first.
+
+        Returns:
+            Indices, int64 (k,), k <= most.
+        """
+        predicted = self.predicted
+        wrong = np.flatnonzero(predicted != self.labels)
+        surest = np.argsort(-self.probabilities[wrong, predicted[wrong]], kind="stable")
+        return wrong[surest[:most]]
+
     def report(self) -> str:
         """Returns scikit-learn's classification report: precision and recall of each class."""
-        return classification_report(
+        return metrics.classification_report(
             self.labels,
             self.predicted,
             labels=np.arange(len(self.label_names)),
-            target_names=self.label_names,
+            target_names=[one_line(name) for name in self.label_names],
             digits=4,
             zero_division=0,
         )
@@ -65,6 +133,8 @@ def predict(
     Raises:
         UserError: the images can no longer be read.
     """
+    from pipeline.batches import reading
+
     with reading(batches):
         probabilities = network.predict(batches, verbose=0)
     return Predictions(probabilities, batches.labels, label_names)

@@ -2,48 +2,36 @@
 
 import base64
 import datetime
-import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from pipeline.errors import one_line
+from pipeline.evaluation.page import Curve, draw, render
+from pipeline.evaluation.predictions import Predictions
 from pipeline.training import history as histories
 from pipeline.training.history import History
-from pipeline.utils.ranked import rank5_accuracy
 
-MISTAKES, CONFUSIONS = 24, 10
+CONFUSIONS = 10
 MATRIX_CLASSES = 25  # up to so many the confusion matrix is a table, of more an image
 PICTURE_PIXELS = 160  # width of the widest picture
 LONG_LIST = 12  # numbers, from which on their median and range say more
-
-# Matplotlib writes colours out; this one, which nothing else has, becomes the page's own.
-INK = "#010203"
 
 
 def report_html(
     name: str,
     history: History,
     record: Mapping[str, Any],
-    label_names: Sequence[str],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    images: np.ndarray,
+    predictions: Predictions | None = None,
+    mistakes: Mapping[int, np.ndarray] | None = None,
     augmented: np.ndarray | None = None,
-    seconds: float | None = None,
+    text: str | None = None,
 ) -> str:
-    """Lays out what came of a run, and under which conditions.
+    """Lays out what came of a run, and under which conditions; what is not given is left out.
 
     Everything that is shown is escaped, and the page forbids itself scripts and requests: names and
     options may hold anything.
@@ -53,51 +41,39 @@ def report_html(
         history: its measures by epoch.
         record: its options, and all that the result depends on beside them, as `Run.record` has it;
             what is a mapping in it is shown as a table of its own.
-        label_names: the classes' names, by label.
-        labels: the right classes of the test images, integers (n,).
-        probabilities: of the test images, (n, classes).
-        images: the test images, uint8 RGB (n, height, width, 3), indexable one at a time.
+        predictions: for the test images.
+        mistakes: images that are classified wrongly, by their index, in the order in which they are
+            shown; uint8 RGB (height, width, 3).
         augmented: examples of what the training saw, uint8 RGB (k, height, width, 3).
-        seconds: that the training took.
+        text: the report as text, which is shown where there are no predictions.
 
     Raises:
         ValueError: there are no test images, or probabilities and labels do not fit together.
     """
-    rank_1, rank_5 = rank5_accuracy(probabilities, labels)
-    said = probabilities.argmax(axis=1)
-    every = np.arange(len(label_names))
-    matrix = confusion_matrix(labels, said, labels=every)
-    many = len(label_names) > MATRIX_CLASSES
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: one_line(value) if type(value) is str else value,
-    )
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         name=name,
-        count=len(labels),
-        accuracy=rank_1,
-        rank_5=rank_5,
-        standard_error=math.sqrt(rank_1 * (1 - rank_1) / len(labels)),
         epochs=histories.epochs(history),
-        conditions=_conditions(record, seconds),
+        conditions=_conditions(record),
         curves=_curves(history),
-        classes=_classes(label_names, labels, said),
-        confusions=_confusions(label_names, matrix),
-        label_names=label_names,
-        matrix=matrix.tolist(),
-        matrix_image=_matrix_image(matrix) if many else None,
-        wrong=int((said != labels).sum()),
-        mistakes=_mistakes(label_names, labels, said, probabilities, images),
+        val_accuracy=(history.get("val_accuracy") or [None])[-1],
+        tested=_tested(predictions, mistakes or {}) if predictions else None,
         augmented=[] if augmented is None else [_picture(image) for image in augmented],
+        text=Markup.escape(text) if text else None,
         settings=_settings(record),
-        percent="{:.2%}".format,
-        shade=lambda images, row: 0.12 + 0.6 * images / sum(row),
     )
 
 
-def _conditions(record: Mapping[str, Any], seconds: float | None) -> list[str]:
+def setting(value: Any) -> str:
+    """Returns the value of an option or a condition as a table shows it."""
+    if isinstance(value, list | tuple):
+        if len(value) >= LONG_LIST and all(isinstance(number, int | float) for number in value):
+            return f"median {statistics.median(value):g} ({min(value):g} to {max(value):g})"
+        return ", ".join(map(setting, value))
+    return "-" if value is None else str(value)
+
+
+def _conditions(record: Mapping[str, Any]) -> list[str]:
     """Names what no number compares without, as far as the record has it."""
     options, versions = record.get("options", {}), record.get("versions", {})
     backend = options.get("backend") or record.get("backend")
@@ -109,69 +85,54 @@ def _conditions(record: Mapping[str, Any], seconds: float | None) -> list[str]:
         f"Keras {versions['keras']}" if "keras" in versions else None,
         f"{backend} {versions.get(backend, '')}" if backend else None,
         processor or ", ".join(record.get("devices", [])),
-        f"trained in {datetime.timedelta(seconds=round(seconds))} h" if seconds else None,
     ]
+    if seconds := record.get("seconds"):
+        start = record.get("start_epoch")
+        since = f"from epoch {start + 1} on " if start else ""
+        time = datetime.timedelta(seconds=round(seconds))
+        conditions.append(f"{since}trained in {time} h")
     return [str(condition) for condition in conditions if condition]
 
 
 def _curves(history: History) -> list[Markup]:
-    """Draws each measure by epoch, training beside validation, as SVG in the page's colours."""
-    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    settings = {
-        **dict.fromkeys(inked, INK),
-        "svg.fonttype": "none",
-        "svg.hashsalt": "",
-        "legend.framealpha": 0,
-        "font.size": 9,
-    }
-    count = histories.epochs(history)
-    curves = []
+    """Draws each measure by epoch, training beside validation."""
+    drawings = []
     for measure in ("loss", "accuracy", "learning_rate"):
         if measure not in history:
             continue
-        with matplotlib.rc_context(settings):
-            # A figure of its own: those made through pyplot stay in memory for ever.
-            figure = Figure(figsize=(4.4, 3), layout="constrained")
-            ax = figure.subplots()
-            for prefix, label, style in (("", "training", "--"), ("val_", "validation", "-")):
-                if values := history.get(prefix + measure):
-                    label = f"{label} ({values[-1]:.4g})"
-                    style = "-" if measure == "learning_rate" else style
-                    marker = "o" if count == 1 else None
-                    ax.plot(range(1, count + 1), values, style, label=label, marker=marker)
-            ax.set_title(measure.replace("_", " "), fontsize=10)
-            ax.set_xlabel("epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            ax.grid(color=INK, alpha=0.15)
-            if measure != "learning_rate":
-                ax.legend()
-            svg = io.StringIO()
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
-        text = svg.getvalue()
-        text = text[text.index("<svg") :].replace(INK, "currentColor")
-        curves.append(Markup(text))  # of the run there are only numbers in it
-    return curves
+        if measure == "learning_rate":
+            curves = [Curve(history[measure])]
+        else:
+            kinds = (("", "training", "--"), ("val_", "validation", "-"))
+            curves = [
+                Curve(values, style, f"{kind} ({values[-1]:.4g})")
+                for prefix, kind, style in kinds
+                if (values := history.get(prefix + measure))
+            ]
+        drawings.append(draw(measure.replace("_", " "), curves))
+    return drawings
 
 
-def _classes(label_names: Sequence[str], labels: np.ndarray, said: np.ndarray) -> list[dict]:
-    columns = precision_recall_fscore_support(
-        labels, said, labels=np.arange(len(label_names)), zero_division=0
-    )
-    keys = ("name", "precision", "recall", "f1", "images")
-    return [dict(zip(keys, row, strict=True)) for row in zip(label_names, *columns, strict=True)]
-
-
-def _confusions(label_names: Sequence[str], matrix: np.ndarray) -> list[dict]:
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    confusions = []
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]:
-        right, said = np.unravel_index(place, wrong.shape)
-        if images := wrong[right, said]:
-            pair = {"right": label_names[right], "said": label_names[said]}
-            confusions.append({"images": images, **pair})
-    return confusions
+def _tested(predictions: Predictions, mistakes: Mapping[int, np.ndarray]) -> dict:
+    rank_1, rank_5 = predictions.ranks()
+    count = len(predictions.labels)
+    matrix = predictions.confusion_matrix()
+    many = len(matrix) > MATRIX_CLASSES
+    return {
+        "count": count,
+        "accuracy": rank_1,
+        "rank_5": rank_5,
+        "standard_error": math.sqrt(rank_1 * (1 - rank_1) / count),
+        "calibration_error": predictions.calibration_error(),
+        "classes": predictions.of_classes(),
+        "confusions": predictions.confusions(CONFUSIONS),
+        "label_names": predictions.label_names,
+        "matrix": matrix.tolist(),
+        "matrix_image": _matrix_image(matrix) if many else None,
+        "wrong": int((predictions.predicted != predictions.labels).sum()),
+        "mistakes": [_mistake(predictions, *mistake) for mistake in mistakes.items()],
+        "shade": lambda images, row: 0.12 + 0.6 * images / sum(row),
+    }
 
 
 def _matrix_image(matrix: np.ndarray) -> str:
@@ -180,25 +141,15 @@ def _matrix_image(matrix: np.ndarray) -> str:
     return _data_url(grey)
 
 
-def _mistakes(
-    label_names: Sequence[str],
-    labels: np.ndarray,
-    said: np.ndarray,
-    probabilities: np.ndarray,
-    images: np.ndarray,
-) -> list[dict]:
-    wrong = np.flatnonzero(said != labels)
-    surest = wrong[np.argsort(-probabilities[wrong, said[wrong]], kind="stable")[:MISTAKES]]
-    return [
-        {
-            "picture": _picture(images[index]),
-            "said": label_names[said[index]],
-            "said_probability": probabilities[index, said[index]],
-            "right": label_names[labels[index]],
-            "right_probability": probabilities[index, labels[index]],
-        }
-        for index in surest
-    ]
+def _mistake(predictions: Predictions, index: int, image: np.ndarray) -> dict:
+    said, right = predictions.predicted[index], predictions.labels[index]
+    return {
+        "picture": _picture(image),
+        "said": predictions.label_names[said],
+        "said_probability": predictions.probabilities[index, said],
+        "right": predictions.label_names[right],
+        "right_probability": predictions.probabilities[index, right],
+    }
 
 
 def _picture(image: np.ndarray) -> str:
@@ -222,13 +173,5 @@ def _settings(record: Mapping[str, Any], title: str = "run") -> list[tuple[str, 
         if isinstance(value, Mapping):
             nested += _settings(value, key)
         else:
-            rows.append((key, _text(value)))
+            rows.append((key, setting(value)))
     return ([(title, rows)] if rows else []) + nested
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        if len(value) >= LONG_LIST and all(isinstance(number, int | float) for number in value):
-            return f"median {statistics.median(value):g} ({min(value):g} to {max(value):g})"
-        return ", ".join(map(_text, value))
-    return "-" if value is None else str(value)

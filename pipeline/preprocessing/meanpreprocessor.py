@@ -72,3 +72,7 @@ class MeanPreprocessor:
         # runs along the last axis it broadcasts, and three numbers make a short run.
         mean = np.broadcast_to(self.mean, image.shape[-3:]).copy()
         return np.subtract(image, mean, dtype=np.float32)
+
+    def restore(self, image: np.ndarray) -> np.ndarray:
+        """Makes of what `preprocess` returned, augmented or not, a uint8 image to look at."""
+        return np.clip(np.rint(image + self.mean), 0, 255).astype(np.uint8)

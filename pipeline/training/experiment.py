@@ -169,7 +169,8 @@ def train(
     """Trains an experiment's network to the last epoch, and evaluates it on the test images.
 
     Along the way there are a checkpoint, the history and a plot after every epoch; at the end a
-    report and, where the experiment has one, the final model.
+    report as text and as an HTML page, the predictions and, where the experiment has one, the final
+    model.
 
     Args:
         experiment: what is trained.
@@ -226,4 +227,5 @@ def train(
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)
     run.save_model(classifier.network, spec, history)
+    run.write_page(predictions, data.test_images, train_batches, spec.preprocessor)
     return Result(classifier.network, spec, history, predictions)

@@ -43,7 +43,7 @@ def trimmed(history: History, count: int) -> History:
 
 
 def as_csv(history: History) -> str:
-    """Returns a history as CSV: a row an epoch, which is numbered from 1, and a column a measure."""
+    """Returns a history as CSV: a row an epoch, numbered from 1, and a column a measure."""
     rows = zip(range(1, epochs(history) + 1), *history.values(), strict=True)
     return "".join(",".join(map(str, row)) + "\n" for row in [("epoch", *history), *rows])
 

@@ -1,6 +1,7 @@
 """The one training loop."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 import keras
@@ -83,6 +84,7 @@ def fit(
         *more_callbacks,
         *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
     ]
+    started = time.monotonic()
     try:
         with stop, reading(train_batches, test_batches):
             fitted = classifier.fit(
@@ -102,5 +104,6 @@ def fit(
         elif checkpoint:
             stopped.checkpoint = checkpoint.path
         raise
-    run.record(classifier.network, fitted.history.get("images_per_second"))
+    seconds = round(time.monotonic() - started)
+    run.record(classifier.network, fitted.history.get("images_per_second"), seconds)
     return writer.history

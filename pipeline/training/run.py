@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -15,6 +16,12 @@ import keras
 
 from pipeline.backend import gpu_names, processor, uses_onednn
 from pipeline.errors import UserError, one_line
+from pipeline.evaluation.finishedrun import (
+    MISTAKES,
+    FinishedRun,
+    KeptPredictions,
+    predictions_path,
+)
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints
 from pipeline.files.lock import lock, real
@@ -25,8 +32,14 @@ from pipeline.training.history import History
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from pipeline.batches import TrainingBatches
     from pipeline.evaluation.predictions import Predictions
+    from pipeline.io.dataset import Images
     from pipeline.nn.spec import NetworkSpec
+    from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+    from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
+
+EXAMPLES = 16  # of augmented training images, in the HTML report
 
 PACKAGES = (
     "keras",
@@ -88,7 +101,8 @@ class Run:
         self.history = checkpoint.history if checkpoint else {}
         self._command = command
 
-        output = Path(options.output)
+        self.name = experiment.name
+        self.output = output = Path(options.output)
         self.checkpoints = Path(options.checkpoints)
         self.history_path = output / f"{experiment.name}.json"
         self.curve_path = output / f"{experiment.name}.png"
@@ -209,13 +223,17 @@ class Run:
             )
 
     def record(
-        self, network: keras.Model, images_per_second: Sequence[float] | None = None
+        self,
+        network: keras.Model,
+        images_per_second: Sequence[float] | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Writes the resolved options and all that the result depends on beside them.
 
         Args:
             network: the run's.
             images_per_second: speed by epoch since the start epoch, once the training has ended.
+            seconds: that these epochs took, validation and checkpoints included.
         """
         record = {
             "command": self._command,
@@ -224,6 +242,7 @@ class Run:
             "start_epoch": self.start_epoch,
             "parameters": network.count_params(),
             "images_per_second": images_per_second,
+            "seconds": seconds,
             "devices": gpu_names() or [platform.machine()],
             "processor": {
                 "name": processor.name(),
@@ -246,7 +265,35 @@ class Run:
         print(text)
         write_atomically(self.report_path, text)
         files = self.history_path.with_suffix("")
-        print(f"history, curve, report and options: {files}*")
+        print(f"history, curve, report, predictions and options: {files}*")
+
+    def write_page(
+        self,
+        predictions: Predictions,
+        test_images: Images,
+        train_batches: TrainingBatches,
+        preprocessor: MeanPreprocessor | ScalePreprocessor,
+    ) -> None:
+        """Keeps the predictions, and lays out as an HTML page what the run has come to.
+
+        What cannot be read or written for it is only warned of: the page can be made again.
+
+        Args:
+            predictions: for the test images.
+            test_images: of which the worst mistakes are shown.
+            train_batches: of which some images are shown.
+            preprocessor: that was applied to them.
+        """
+        try:
+            worst = predictions.mistakes(MISTAKES)
+            mistakes = dict(zip(worst.tolist(), test_images[worst], strict=True))
+            seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
+            kept = KeptPredictions(predictions, mistakes, preprocessor.restore(seen))
+            kept.write(predictions_path(self.output, self.name))
+            FinishedRun.read(self.output, self.name).write_page()
+        except (OSError, UserError) as error:
+            message = f"warning: the report was not laid out as an HTML page: {error}"
+            print(one_line(message), file=sys.stderr)
 
 
 def _given_model(experiment: Experiment, options: Options) -> str | None:

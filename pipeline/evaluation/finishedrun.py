@@ -1,0 +1,213 @@
+"""What a run has left in its folder, and the page that is made of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.report_html import report_html
+from pipeline.files.atomic import write_atomically
+from pipeline.files.reading import read_regular
+from pipeline.training import history as histories
+from pipeline.training.history import History
+
+MISTAKES = 24  # shown, and kept with the predictions
+# Of files that are read: the predictions for 100,000 images of 1,000 classes take 400 MB.
+MOST_BYTES, MOST_TEXT_BYTES = 2**29, 2**24
+DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,  # which an array of a made-up size would take
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPredictions:
+    """What a run has said of the test images, and some pictures that go with it.
+
+    Attributes:
+        predictions: for the test images.
+        mistakes: the worst of them, uint8 RGB (height, width, 3), by the image's index.
+        augmented: examples of what the training saw, uint8 RGB (k, height, width, 3).
+    """
+
+    predictions: Predictions
+    mistakes: Mapping[int, np.ndarray] = field(default_factory=dict)
+    augmented: np.ndarray | None = None
+
+    def write(self, path: Path) -> None:
+        """Writes a compressed NumPy archive, atomically; see `read` for its arrays."""
+        mistakes = list(self.mistakes.values())
+        none = np.empty((0, 1, 1, 3), np.uint8)
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            probabilities=self.predictions.probabilities,
+            labels=self.predictions.labels,
+            label_names=np.array(self.predictions.label_names),
+            mistakes=np.array(list(self.mistakes), np.int64),
+            mistaken_images=np.stack(mistakes) if mistakes else none,
+            augmented_images=none if self.augmented is None else self.augmented,
+        )
+        write_atomically(path, content.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> KeptPredictions:
+        """Reads what `write` has written.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            UserError: it cannot be read, or is damaged.
+        """
+        try:
+            content = io.BytesIO(read_regular(path, MOST_BYTES))
+            with zipfile.ZipFile(content) as archive:
+                if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+                    raise ValueError("it is too large")
+            with np.load(content, allow_pickle=False) as arrays:
+                return cls._checked(arrays)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        except DAMAGE as error:
+            raise UserError(
+                f"{path} is damaged or holds no predictions ({error}); move it away"
+            ) from error
+
+    @classmethod
+    def _checked(cls, arrays: Mapping[str, np.ndarray]) -> KeptPredictions:
+        names = arrays["label_names"]
+        predictions = Predictions(arrays["probabilities"], arrays["labels"], tuple(names.tolist()))
+        mistakes, images, augmented = (
+            arrays[name] for name in ("mistakes", "mistaken_images", "augmented_images")
+        )
+        predictions.ranks()  # raises if probabilities and labels do not fit together
+        sound = (
+            predictions.probabilities.dtype.kind == "f"
+            and names.dtype.kind == "U"
+            and names.shape == predictions.probabilities.shape[1:]
+            and mistakes.dtype.kind == "i"
+            and mistakes.shape == images.shape[:1]
+            and all(0 <= index < len(predictions.labels) for index in mistakes)
+            and _are_pictures(images)
+            and _are_pictures(augmented)
+        )
+        if not sound:
+            raise ValueError("its arrays do not fit together")
+        shown = dict(zip(mistakes.tolist(), images, strict=True))
+        return cls(predictions, shown, augmented)
+
+
+def _are_pictures(array: np.ndarray) -> bool:
+    picture = array.shape[1:]
+    return array.dtype == np.uint8 and picture[2:] == (3,) and all(picture)
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """The results of a run, as far as they are there.
+
+    Attributes:
+        name: of the result files.
+        output: their folder.
+        history: its measures by epoch.
+        record: its options, and what the result depends on beside them.
+        text: the report.
+        kept: its predictions.
+    """
+
+    name: str
+    output: Path
+    history: History
+    record: Mapping[str, Any]
+    text: str | None
+    kept: KeptPredictions | None
+
+    @classmethod
+    def read(cls, output: Path, name: str) -> FinishedRun:
+        """Reads the run whose results in `output` are named `name`.
+
+        Raises:
+            UserError: its history or its options are missing, or a file is damaged.
+        """
+        try:
+            history = histories.read_history(output / f"{name}.json")
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing: train that run first") from error
+        record = read_record(output / f"{name}_options.json")
+        try:
+            text = read_regular(output / f"{name}_report.txt", MOST_TEXT_BYTES).decode(
+                errors="replace"
+            )
+        except FileNotFoundError:
+            text = None
+        try:
+            kept = KeptPredictions.read(predictions_path(output, name))
+        except FileNotFoundError:
+            kept = None
+        return cls(name, output, history, record, text, kept)
+
+    def write_page(self) -> Path:
+        """Writes the page beside the results and returns its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        kept = (self.kept.predictions, self.kept.mistakes, self.kept.augmented) if self.kept else ()
+        page = report_html(self.name, self.history, self.record, *kept, text=self.text)
+        path = self.output / f"{self.name}_report.html"
+        write_atomically(path, page)
+        return path
+
+
+def predictions_path(output: Path, name: str) -> Path:
+    """Returns where a run's predictions are kept."""
+    return output / f"{name}_predictions.npz"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads a run's options and what else its result depends on.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    mappings = {"options", "versions", "processor", "recipe"}
+    numbers = {"parameters", "start_epoch"}
+    lists = {"devices": str, "images_per_second": (int, float)}
+    try:
+        record = json.loads(read_regular(path, MOST_TEXT_BYTES))
+        sound = (
+            {"options", "parameters"} <= record.keys()
+            and all(isinstance(record[key], dict) for key in mappings & record.keys())
+            and all(type(record[key]) is int for key in numbers & record.keys())
+            and all(
+                isinstance(value, kind)
+                for key, kind in lists.items()
+                for value in record.get(key) or []
+            )
+            and 0 <= (record.get("seconds") or 0) < 1e9
+        )
+        if not sound:
+            raise ValueError("it holds something else")
+        return record
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: train that run first") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged or not a run's options ({error})") from error
