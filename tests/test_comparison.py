@@ -56,7 +56,7 @@ def test_the_table_has_a_row_a_run_and_one_with_their_differences(folder):
         "first                2       1,234      90.0   1.5000    0.5000    1.7500        0.4000",
         "second               1       1,230      45.0   2.2000    0.2750    2.3100        0.2200",
         "second - first      -1          -4    x 0.50  +0.7000   -0.2250   +0.5600       -0.1800",
-        "the runs differ in --epochs: first 2, second 1",
+        "the runs differ in epochs: first 2, second 1",
     ]
 
 

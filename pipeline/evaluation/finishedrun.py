@@ -188,7 +188,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or holds something else.
     """
-    mappings = {"options", "versions", "processor", "recipe"}
+    mappings = {"options", "versions", "processor"}
     numbers = {"parameters", "start_epoch"}
     lists = {"devices": str, "images_per_second": (int, float)}
     try:
@@ -196,6 +196,7 @@ def read_record(path: Path) -> dict[str, Any]:
         sound = (
             {"options", "parameters"} <= record.keys()
             and all(isinstance(record[key], dict) for key in mappings & record.keys())
+            and isinstance(record.get("recipe") or {}, dict)
             and all(type(record[key]) is int for key in numbers & record.keys())
             and all(
                 isinstance(value, kind)

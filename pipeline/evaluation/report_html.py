@@ -70,7 +70,9 @@ def setting(value: Any) -> str:
         if len(value) >= LONG_LIST and all(isinstance(number, int | float) for number in value):
             return f"median {statistics.median(value):g} ({min(value):g} to {max(value):g})"
         return ", ".join(map(setting, value))
-    return "-" if value is None else str(value)
+    if isinstance(value, Mapping) and value:
+        return ", ".join(f"{key} {setting(part)}" for key, part in value.items())
+    return "-" if value is None or value in ("", {}) else str(value)
 
 
 def _conditions(record: Mapping[str, Any]) -> list[str]:

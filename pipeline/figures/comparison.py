@@ -1,7 +1,6 @@
 """Runs side by side: their curves in one figure, what they came to in one table."""
 
 import io
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
+from pipeline.evaluation.finishedrun import FinishedRun
 from pipeline.training import history as histories
 from pipeline.training.history import History
 
@@ -24,7 +24,7 @@ class ComparedRun:
     Attributes:
         label: what it is called in the comparison.
         history: its measures by epoch.
-        options: its options, resolved.
+        options: its options, resolved, and the parts of its recipe.
         parameters: of its network.
         images_per_second: median over its epochs; None for a run that has not come to its end.
     """
@@ -42,17 +42,24 @@ class ComparedRun:
         Raises:
             UserError: its history or its options are missing or damaged.
         """
-        path = output / f"{name}_options.json"
-        try:
-            history = histories.read_history(output / f"{name}.json")
-            record = json.loads(path.read_text())
-            speeds = record["images_per_second"]
-            speed = statistics.median(speeds) if speeds else None
-            return cls(label, history, dict(record["options"]), int(record["parameters"]), speed)
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing: train that run first") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged or not a run's options ({error!r})") from error
+        return cls.of(FinishedRun.read(output, name), label)
+
+    @classmethod
+    def of(cls, run: FinishedRun, label: str) -> "ComparedRun":
+        """Takes from a run what is compared.
+
+        Raises:
+            UserError: its history lacks a measure, or has no epoch.
+        """
+        for measure in MEASURES:
+            if not run.history.get(measure):
+                raise UserError(f"{run.output / run.name}.json has no {measure} to compare")
+        options = dict(run.record["options"])
+        # Earlier versions had the recipe, as it was before the options, beside them.
+        parts = options.pop("recipe_parts", None) or run.record.get("recipe") or {}
+        speeds = run.record.get("images_per_second")
+        speed = statistics.median(speeds) if speeds else None
+        return cls(label, run.history, {**parts, **options}, run.record["parameters"], speed)
 
 
 def table(runs: Sequence[ComparedRun]) -> str:
@@ -61,6 +68,26 @@ def table(runs: Sequence[ComparedRun]) -> str:
     Options in which the runs differ are named below the table, for they are what else could explain
     a difference.
     """
+    lines = aligned(table_rows(runs))
+    for name, values in differing_options(runs).items():
+        each = ", ".join(
+            f"{one_line(run.label)} {one_line(str(value))}"
+            for run, value in zip(runs, values, strict=True)
+        )
+        lines.append(f"the runs differ in {one_line(name)}: {each}")
+    return "\n".join(lines) + "\n"
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Returns the lines of a table: its first column aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+
+
+def table_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
+    """Returns the cells of `table`: the titles, a row a run, and a row for each but the first."""
     titles = ("", "epochs", "parameters", "images/s", *(m.replace("_", " ") for m in MEASURES))
     rows = [titles]
     first = runs[0]
@@ -68,7 +95,7 @@ def table(runs: Sequence[ComparedRun]) -> str:
         last = [f"{run.history[measure][-1]:.4f}" for measure in MEASURES]
         speed = f"{run.images_per_second:.1f}" if run.images_per_second else "-"
         epochs = histories.epochs(run.history)
-        rows.append((run.label, str(epochs), f"{run.parameters:,}", speed, *last))
+        rows.append((one_line(run.label), str(epochs), f"{run.parameters:,}", speed, *last))
     for run in runs[1:]:
         distances = [
             f"{run.history[measure][-1] - first.history[measure][-1]:+.4f}" for measure in MEASURES
@@ -78,13 +105,16 @@ def table(runs: Sequence[ComparedRun]) -> str:
         ratio = f"x {run.images_per_second / first.images_per_second:.2f}" if both else "-"
         epochs = histories.epochs(run.history) - histories.epochs(first.history)
         parameters = f"{run.parameters - first.parameters:+,}"
-        label = f"{run.label} - {first.label}"
+        label = f"{one_line(run.label)} - {one_line(first.label)}"
         rows.append((label, f"{epochs:+}", parameters, ratio, *distances))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join([*lines, *_differing_options(runs)]) + "\n"
+    return rows
+
+
+def differing_options(runs: Sequence[ComparedRun]) -> dict[str, list]:
+    """Returns the options in which runs differ, for each its value in every run."""
+    names = dict.fromkeys(name for run in runs for name in run.options if name != "model")
+    values = {name: [run.options.get(name) for run in runs] for name in names}
+    return {name: of for name, of in values.items() if any(value != of[0] for value in of)}
 
 
 def plot(runs: Sequence[ComparedRun]) -> bytes:
@@ -119,15 +149,3 @@ def plot(runs: Sequence[ComparedRun]) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
-
-
-def _differing_options(runs: Sequence[ComparedRun]) -> list[str]:
-    lines = []
-    for name in runs[0].options:
-        values = [run.options.get(name) for run in runs]
-        if name != "model" and any(value != values[0] for value in values):
-            each = ", ".join(
-                f"{run.label} {value}" for run, value in zip(runs, values, strict=True)
-            )
-            lines.append(f"the runs differ in --{name.replace('_', '-')}: {each}")
-    return lines
