@@ -1,12 +1,15 @@
 """Tiny ImageNet from JPEGs to rank-5, through all of its scripts."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import refused, run
+from processes import ROOT, refused, run
 
-from pipeline.files.modelfile import read_checkpoint
+from pipeline.files.modelfile import load_model, read_checkpoint
+from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 
 pytestmark = pytest.mark.thorough
 
@@ -59,6 +62,45 @@ def test_rank_accuracy_counts_every_image_of_the_test_split(hdf5, model, tmp_pat
     expected = [(best_five[:, :k] == labels[:, None]).any(axis=1).mean() for k in (1, 5)]
     found = re.findall(r"rank-[15]: (\d+\.\d\d)%", printed)
     assert [float(value) / 100 for value in found] == pytest.approx(expected, abs=5.1e-5)
+
+
+def test_rank_accuracy_reports_by_class_as_text_and_json(hdf5, model, tmp_path):
+    kept, folder = tmp_path / "kept.npz", tmp_path / "new" / "folder"
+    options = ["--model", model, "--hdf5", hdf5, "--save", kept, "--report", folder]
+    printed = run("rank_accuracy.py", *options)
+    name = folder / f"{model.stem}_test"
+    assert f"report: {name}.txt, {name}.json" in printed
+    report = json.loads(Path(f"{name}.json").read_text())
+    probabilities, labels = (np.load(kept)[array] for array in ("predictions", "labels"))
+    said = probabilities.argmax(axis=1)
+    matrix = np.zeros((200, 200), int)
+    np.add.at(matrix, (labels, said), 1)
+    assert report["confusion_matrix"] == matrix.tolist()
+    assert report["images"] == 400
+    assert report["rank_1"] == pytest.approx((said == labels).mean())
+    assert [row["recall"] for row in report["classes"]] == [matrix[n, n] / 2 for n in range(200)]
+    text = Path(f"{name}.txt").read_text()
+    assert text.startswith("\n".join(printed.splitlines()[1:4]))
+    assert f"calibration error, 15 bins: {report['calibration_error']:.2%}" in text
+    right, said = np.unravel_index((matrix - np.diag(np.diag(matrix))).argmax(), matrix.shape)
+    names = [row["name"] for row in report["classes"]]
+    assert f"\n     2  {names[right]}, taken for {names[said]}\n" in text
+
+
+def test_rank_accuracy_takes_models_of_any_data_set(tmp_path):
+    """The published CIFAR-10 model, on pictures of its size and classes."""
+    published = ROOT / "output" / "results" / "cifar10_16-16-32-64_decay" / "resnet_cifar10.hdf5"
+    _, spec = load_model(published)
+    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    names = tuple((name, name) for name in spec.label_names)
+    path, origin = tmp_path / "test.hdf5", Origin(split="test", build="a")
+    with HDF5DatasetWriter(images.shape, path, names, origin=origin) as writer:
+        writer.add(images, np.arange(10))
+        writer.mean = np.full(3, 120.0)
+    options = ["--model", published, "--hdf5", tmp_path, "--report", tmp_path]
+    printed = run("rank_accuracy.py", *options)
+    assert "10 images" in printed
+    assert len(json.loads((tmp_path / "resnet_cifar10_test.json").read_text())["classes"]) == 10
 
 
 def test_rank_accuracy_evaluates_checkpoints_and_the_validation_split(hdf5, watched):

@@ -97,6 +97,18 @@ class Predictions:
         rows = zip(self.label_names, *numbers, strict=True)
         return [dict(zip(keys, row, strict=True)) for row in rows]
 
+    def measures(self) -> dict:
+        """Returns all measures in types that JSON has; see the methods of their names."""
+        rank_1, rank_5 = self.ranks()
+        return {
+            "images": len(self.labels),
+            "rank_1": rank_1,
+            "rank_5": rank_5,
+            "calibration_error": self.calibration_error(),
+            "classes": self.of_classes(),
+            "confusion_matrix": self.confusion_matrix().tolist(),
+        }
+
     def mistakes(self, most: int) -> np.ndarray:
         """Returns which images are classified wrongly, those of the surest answers first.
 
