@@ -96,8 +96,9 @@ def reading(*batches: ImageBatches) -> Iterator[None]:
 class TrainingBatches(ImageBatches):
     """The batches of a whole training run, shuffled and augmented anew every epoch.
 
-    To Keras this is one endless sequence, so that `fit` needs `steps_per_epoch`. Every image comes
-    at most once an epoch; the last partial batch is dropped unless it is the only one.
+    To Keras this is one endless sequence, since it tells a data set nothing of the epoch: a
+    `Classifier` knows when an epoch has ended, another model's `fit` needs `steps_per_epoch`. Every
+    image comes at most once an epoch; the last partial batch is dropped unless it is the only one.
 
     Args:
         images, labels, batch_size, workers, one_hot: as for `ImageBatches`.

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.batches import TrainingBatches
 from pipeline.training.classifier import SHARE_OF_START, Classifier
 
 pytestmark = pytest.mark.numerics
@@ -119,3 +120,20 @@ def test_without_averages_of_the_weights_there_are_none_of_the_statistics():
     model = Classifier(network(), keras.optimizers.SGD())
     assert model.averages == model.statistics == []
     assert len(model.weights) == len(model.network.weights)
+
+
+# training
+
+
+@pytest.mark.jax
+def test_an_epoch_of_training_batches_ends_by_itself(tiny_network, tiny_images):
+    batches = TrainingBatches(*tiny_images, 10)
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs=None: seen.append(batch)
+    )
+    tiny_network().fit(batches, epochs=2, callbacks=[callback], verbose=0)
+    assert seen == [0, 1, 0, 1]
+    seen.clear()
+    tiny_network().fit(batches, steps_per_epoch=1, callbacks=[callback], verbose=0)
+    assert seen == [0]

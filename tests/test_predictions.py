@@ -84,3 +84,32 @@ def test_a_name_keeps_to_its_line_in_the_report():
     report = Predictions(PROBABILITIES, LABELS, ("a\nb", "\x1b[2J", "c")).report()
     assert "a b " in report
     assert "\\x1b[2J" in report
+
+
+# the report
+
+MANY_NAMES = tuple(f"class_{number}" for number in range(30))
+
+
+@pytest.fixture
+def predictions():
+    """Ten images of each of 30 classes; of class n, n or at most 10 are taken for the class 0."""
+    labels = np.repeat(np.arange(30), 10)
+    wrong = np.tile(np.arange(10), 30) < labels
+    return Predictions(np.eye(30)[np.where(wrong, 0, labels)], labels, MANY_NAMES)
+
+
+def test_a_report_has_every_class_and_the_averages(predictions):
+    lines = predictions.report().splitlines()
+    assert [line.split()[0] for line in lines[2:32]] == list(MANY_NAMES)
+    assert [line.split()[0] for line in lines[33:]] == ["accuracy", "macro", "weighted"]
+
+
+def test_the_worst_classes_stand_as_in_the_whole_report_from_the_worst_on(predictions):
+    whole, short = predictions.report().splitlines(), predictions.report(worst=22).splitlines()
+    assert short[:2] + short[-4:] == whole[:2] + whole[-4:]
+    shown = [line.split()[0] for line in short[2:-4]]
+    never_right = list(MANY_NAMES[10:])
+    assert shown[:20] == never_right
+    assert shown[20:] == ["class_0", "class_9"]
+    assert all(line in whole for line in short)

@@ -60,7 +60,7 @@ def parse_and_train(
         rate = options.learning_rate if experiment.watched else None
         place, command = _way_on(stop, experiment, rate)
         with suppress(OSError):  # the terminal may be gone
-            print(f"\n{place}; go on with\n  {command}", flush=True)
+            print(f"{place}; go on with\n  {command}", flush=True)
         raise
     except Diverged as stop:
         lower = float(f"{options.learning_rate / 10:g}")

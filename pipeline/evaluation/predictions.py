@@ -120,16 +120,25 @@ class Predictions:
         surest = np.argsort(-self.probabilities[wrong, predicted[wrong]], kind="stable")
         return wrong[surest[:most]]
 
-    def report(self) -> str:
-        """Returns scikit-learn's classification report: precision and recall of each class."""
-        return metrics.classification_report(
-            self.labels,
-            self.predicted,
-            labels=np.arange(len(self.label_names)),
-            target_names=[one_line(name) for name in self.label_names],
-            digits=4,
-            zero_division=0,
-        )
+    def report(self, worst: int | None = None) -> str:
+        """Returns scikit-learn's classification report: precision and recall of each class.
+
+        Args:
+            worst: how many classes are in it, those of the lowest F1 score; all if left out. The
+                averages are over all classes in any case.
+        """
+        classes = np.arange(len(self.label_names))
+        truth = {"y_true": self.labels, "y_pred": self.predicted, "labels": classes}
+        names = [one_line(name) for name in self.label_names]
+        text = metrics.classification_report(**truth, target_names=names, digits=4, zero_division=0)
+        if worst is None:
+            return text
+        kept = metrics.f1_score(**truth, average=None, zero_division=0).argsort(kind="stable")[
+            :worst
+        ]
+        head, end = 2, 2 + len(classes)  # lines before and up to those of the classes
+        lines = text.splitlines(keepends=True)
+        return "".join([*lines[:head], *(lines[head + label] for label in kept), *lines[end:]])
 
 
 def predict(

@@ -38,6 +38,8 @@ class Dataset:
         mean: of the training images, float32 (height, width, 3) or (3,); the mean image, pixel by
             pixel, if left out.
         may_be_mirrored: whether an image's mirror image is still one of its class.
+        name: what it is called for people; if left out, as in the experiment.
+        test_part: what the test images are, where they are no validation set.
     """
 
     train_images: Images
@@ -47,6 +49,8 @@ class Dataset:
     label_names: tuple[str, ...]
     mean: np.ndarray | None = None
     may_be_mirrored: bool = True
+    name: str | None = None
+    test_part: str = "test set"
 
     def __post_init__(self):
         if self.mean is None:
@@ -88,6 +92,7 @@ class Dataset:
             test_images=_subset(self.train_images, held),
             test_labels=labels[held],
             mean=None if isinstance(self.train_images, np.ndarray) else self.mean,
+            test_part="held out",
         )
 
 

@@ -60,6 +60,7 @@ def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
         test.labels,
         train.class_names,
         mean,
+        test_part="" if split == VAL else "test set",
     )
 
 

@@ -146,6 +146,18 @@ class NetworkSpec:
         return build(*shape, **training)
 
     @property
+    def title(self) -> str:
+        """What the network is called for people."""
+        if self.family == "resnet":
+            stages, filters = ("-".join(map(str, part)) for part in (self.stages, self.filters))
+            return f"ResNet {stages}, filters {filters}"
+        return {
+            "resnet18": "ResNet-18",
+            "keras_hub": "KerasHub's ResNet-18",
+            "torchvision": "torchvision's ResNet-18",
+        }[self.family]
+
+    @property
     def least_weights(self) -> int:
         """A number of weights that the network has in any case."""
         # In a residual module of K filters 9/16 K^2 in the 3x3 and 1/4 K^2 in the last convolution.

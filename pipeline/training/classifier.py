@@ -1,8 +1,11 @@
 """A network while it is trained."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from pipeline.batches import TrainingBatches
 from pipeline.nn.spec import NetworkSpec
 
 # Batch normalization's moving statistics start at 0 and 1. They are averaged from when no more than
@@ -85,6 +88,12 @@ class Classifier(keras.Model):
         )
         self._momentum = momentum
         self._statistics_momentum = max(layer.momentum for layer in normalizations)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Does what Keras's `fit` does; an epoch of `TrainingBatches` ends by itself."""
+        if isinstance(x, TrainingBatches):
+            kwargs = {"steps_per_epoch": x.steps_per_epoch, "shuffle": False} | kwargs
+        return super().fit(x, *args, **kwargs)
 
     def start_averages(self) -> None:
         """Lets the averages of statistics start from what the statistics are now."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
 
     import keras
 
+    from pipeline.batches import TrainingBatches
     from pipeline.evaluation.predictions import Predictions
     from pipeline.files.modelfile import Checkpoint
     from pipeline.io.dataset import Dataset
@@ -222,10 +223,30 @@ def train(
     keras.utils.set_random_seed(options.seed)
     classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
 
-    history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+    name = data.name or options.dataset
+    part = f" ({data.test_part})" if data.test_part else ""
+    print(
+        f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train on, "
+        f"{len(data.test_images):,}{part} to validate"
+    )
+    print(f"{spec.title}: {classifier.network.count_params():,} parameters")
+    if run.start_epoch < options.epochs:
+        print(f"an epoch: {_batches(train_batches)}")
+    title = f"{name}, {spec.title}"
+    history = fit(
+        classifier, train_batches, test_batches, run, schedule, callbacks, title, data.test_part
+    )
 
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)
     run.save_model(classifier.network, spec, history)
     run.write_page(predictions, data.test_images, train_batches, spec.preprocessor)
     return Result(classifier.network, spec, history, predictions)
+
+
+def _batches(batches: TrainingBatches) -> str:
+    count = len(batches.images)
+    size = min(batches.batch_size, count)
+    left_out = count - batches.steps_per_epoch * size
+    text = f"{batches.steps_per_epoch:,} batches of {size} images"
+    return f"{text}; {left_out} images, others each time, are left out" if left_out else text

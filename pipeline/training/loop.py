@@ -1,6 +1,5 @@
 """The one training loop."""
 
-import sys
 import time
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from pipeline.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
+from pipeline.callbacks.progress import Progress
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
@@ -29,6 +29,8 @@ def fit(
     run: Run,
     schedule: Schedule | None,
     more_callbacks: Sequence[keras.callbacks.Callback] = (),
+    title: str = "",
+    validation: str = "",
 ) -> History:
     """Trains from the run's start epoch to its last, with a checkpoint and a plot every epoch.
 
@@ -39,6 +41,8 @@ def fit(
         run: options and files.
         schedule: learning rate by epoch; None where the optimizer has one by step.
         more_callbacks: called after an epoch's checkpoint is written.
+        title: of the plot.
+        validation: what the images of `test_batches` are, for the plot.
 
     Returns:
         The history of all epochs, those before the start epoch included.
@@ -69,33 +73,34 @@ def fit(
         return writer.history
     run.record(classifier.network)
 
-    stop = StopOnSignal()
+    stop, progress = StopOnSignal(), Progress(train_batches.batch_size)
     callbacks = [
         stop,
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
         Throughput(train_batches.batch_size),
+        progress,
         DivergenceGuard(),
         # The process may be killed between any two of these. The checkpoints of a branch that is
         # left go first: the new history does not belong to them. Then the history: one epoch too
         # many is trimmed on resume, one too few would be a gap.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: writer.put_later_aside()),
-        TrainingMonitor(run.curve_path, run.history_path, run.start_epoch, run.history),
+        TrainingMonitor(
+            run.curve_path, run.history_path, run.start_epoch, run.history, title, validation
+        ),
         writer,
         *more_callbacks,
         *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
     ]
     started = time.monotonic()
     try:
-        with stop, reading(train_batches, test_batches):
+        with progress, stop, reading(train_batches, test_batches):
             fitted = classifier.fit(
                 train_batches,
                 validation_data=test_batches,
                 epochs=options.epochs,
                 initial_epoch=run.start_epoch,
-                steps_per_epoch=train_batches.steps_per_epoch,
-                shuffle=False,
                 callbacks=callbacks,
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=0,
             )
     except Stopped as stopped:
         stopped.epochs = writer.epoch - run.start_epoch

@@ -54,6 +54,9 @@ PACKAGES = (
     "torchvision",
 )
 
+# A report of more classes than fit on a screen is shortened there, to the worst ones.
+MOST_CLASSES_SHOWN, WORST_SHOWN = 20, 10
+
 
 class Run:
     """The files of a run and the locks on their folders.
@@ -262,7 +265,11 @@ class Run:
     def report(self, predictions: Predictions) -> None:
         """Prints and writes what the trained network has reached."""
         text = predictions.report()
-        print(text)
+        if len(predictions.label_names) > MOST_CLASSES_SHOWN:
+            print(f"the {WORST_SHOWN} classes of the lowest F1 score, and the averages over all:")
+            print(predictions.report(worst=WORST_SHOWN))
+        else:
+            print(text)
         write_atomically(self.report_path, text)
         files = self.history_path.with_suffix("")
         print(f"history, curve, report, predictions and options: {files}*")
