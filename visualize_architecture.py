@@ -1,13 +1,15 @@
-"""Draw a network for a report: its stages, its two kinds of module, its parameters.
+"""Draw a network for a report: its stages, modules and parameters.
 
-python visualize_architecture.py
-python visualize_architecture.py --network resnet_tiny_imagenet --output output/tiny.png
+  python visualize_architecture.py
+  python visualize_architecture.py --network resnet18 --output output/r18.png
+
+Everything in the drawing is read from the layers of the network itself.
 """
 
 import io
 from pathlib import Path
 
-from config import cifar10_config, tiny_imagenet_config
+from config import cifar10_config, resnet18_config, tiny_imagenet_config
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, add_network_options, chosen_network
 
@@ -19,6 +21,7 @@ NETWORKS = {
         tiny_imagenet_config.IMAGE_SIZE,
         tiny_imagenet_config.NUM_CLASSES,
     ),
+    "resnet18": (resnet18_config.EXPERIMENTS["scratch"].architecture, 32, 10),
 }
 OUTPUT = "output/architecture.png"
 
@@ -27,12 +30,21 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--network", choices=NETWORKS, default=next(iter(NETWORKS)), help="default: %(default)s")
-    add("-o", "--output", default=OUTPUT, metavar="FILE", help="PNG (default: %(default)s)")
+    network = "what to draw (default: %(default)s)"
+    add("--network", choices=NETWORKS, default=next(iter(NETWORKS)), help=network)
+    add(
+        "-o",
+        "--output",
+        default=OUTPUT,
+        metavar="FILE",
+        help="where the PNG goes (default: %(default)s)",
+    )
     add("--summary", action="store_true", help="print Keras's table of all layers as well")
     add_network_options(parser)
     args = parser.parse_args()
     architecture, size, classes = NETWORKS[args.network]
+    if not architecture.stages and (args.stages or args.filters):
+        parser.error(f"--stages and --filters: {args.network} has its own")
     architecture = chosen_network(parser, architecture, args)
 
     # Only now, so that --help and wrong options are answered at once.
@@ -44,17 +56,18 @@ def main() -> None:
 
     # model
     names = tuple(map(str, range(classes)))
-    model = architecture.spec((size, size, 3), names, mean=None).build()
+    spec = architecture.spec((size, size, 3), names, mean=None)
+    model = spec.build()
     if args.summary:
         model.summary()
 
     # drawing
     png = io.BytesIO()
-    draw_architecture(model).savefig(png, format="png", dpi=150)
+    draw_architecture(model, spec.title).savefig(png, format="png", dpi=150)
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, png.getvalue())
-    print(f"{model.count_params():,} parameters, drawn to {output}")
+    print(f"{spec.title}: {model.count_params():,} parameters, drawn to {output}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 import visualize_architecture
 from pipeline.errors import UserError
 from pipeline.figures.architecture import LAYER_HEIGHT, LAYER_WIDTH, TIMES, draw_architecture
-from pipeline.nn.conv import ResNet
+from pipeline.nn.conv import ResNet, ResNet18
 
 NETWORKS = {
     "resnet_56": (32, 10, (9, 9, 9), (64, 64, 128, 256), "cifar10"),
@@ -22,15 +22,17 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=[*NETWORKS, "resnet18"])
 def model(request):
+    if request.param == "resnet18":
+        return ResNet18.build(32, 32, 3, 10)
     size, classes, stages, filters, dataset = NETWORKS[request.param]
     return ResNet.build(size, size, 3, classes, stages, filters, dataset=dataset)
 
 
 @pytest.fixture(scope="module")
 def figure(model):
-    return draw_architecture(model)
+    return draw_architecture(model, "ResNet 9-9-9, filters 64-64-128-256")
 
 
 class Written(NamedTuple):
@@ -95,6 +97,8 @@ def test_settings_of_layers_are_read_from_the_layers(model, figure):
                 assert f"conv {side}x{side}, {layer.filters}{stride}" in drawn
             case keras.layers.Dense():
                 assert f"dense {layer.units}" in drawn
+            case keras.layers.GlobalAveragePooling2D():
+                assert "global average pool" in drawn
             case _:
                 assert "average pool {}x{}".format(*layer.pool_size) in drawn
 
@@ -141,6 +145,25 @@ def test_the_shortcut_leaves_where_it_leaves_in_the_model():
     half = LAYER_HEIGHT / 2
     assert find(figure, "ReLU").y + half < projection < find(figure, "conv 1x1, 8").y - half
     assert find(figure, "16x16x32").y < identity < find(figure, "BN").y - half
+
+
+def test_what_comes_after_the_sum_is_drawn_after_it():
+    figure = draw_architecture(ResNet18.build(64, 64, 3, 10))
+    assert column(figure, "Identity module") == [
+        "2x2x512",
+        *["conv 3x3, 512", "BN", "ReLU"],
+        *["conv 3x3, 512", "BN"],
+        *["+", "ReLU"],
+        "2x2x512",
+    ]
+    side = find(figure, "conv 1x1, 512\nstride 2")
+    (normalization,) = [w for w in written(figure) if w.text == "BN" and w.x == side.x]
+    assert normalization.y > side.y
+
+
+def test_the_drawing_has_the_name_of_the_network():
+    figure = draw_architecture(ResNet.build(8, 8, 3, 4, (1,), (4, 8)), "A network")
+    assert find(figure, "A network").y > find(figure, "Network").y
 
 
 def test_a_network_without_identity_modules_is_drawn_without_one():
@@ -192,7 +215,7 @@ def test_the_script_draws_a_png_and_prints_the_summary(run_python, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     parameters = f"{ResNet.build(32, 32, 3, 10, (1,), (8, 16)).count_params():,}"
-    assert f"{parameters} parameters, drawn to {picture}" in result.stdout
+    assert f"ResNet 1, filters 8-16: {parameters} parameters, drawn to {picture}" in result.stdout
     assert "conv2_1_shortcut" in result.stdout
     height, width, _ = imread(picture).shape
     assert width > height > 500
@@ -200,7 +223,11 @@ def test_the_script_draws_a_png_and_prints_the_summary(run_python, tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "parameters"),
-    [("resnet_cifar10", "886,102"), ("resnet_tiny_imagenet", "2,265,748")],
+    [
+        ("resnet_cifar10", "886,102"),
+        ("resnet_tiny_imagenet", "2,265,748"),
+        ("resnet18", "11,191,242"),
+    ],
 )
 def test_without_more_the_script_draws_the_configured_networks(
     tmp_path, monkeypatch, capsys, network, parameters
@@ -210,6 +237,13 @@ def test_without_more_the_script_draws_the_configured_networks(
     visualize_architecture.main()
     assert f"{parameters} parameters" in capsys.readouterr().out
     assert picture.exists()
+
+
+def test_stages_of_a_network_that_has_its_own_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["x.py", "--network", "resnet18", "--stages", "1"])
+    with pytest.raises(SystemExit):
+        visualize_architecture.main()
+    assert "--stages and --filters: resnet18 has its own" in capsys.readouterr().err
 
 
 def test_a_network_that_cannot_be_is_refused_in_one_line(tmp_path, monkeypatch):

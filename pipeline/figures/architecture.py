@@ -36,11 +36,12 @@ OTHER_COLOR = "#ececec"
 LINE_COLOR = "#404040"
 
 
-def draw_architecture(model: keras.Model) -> Figure:
+def draw_architecture(model: keras.Model, name: str = "") -> Figure:
     """Draws a network: its stages with shapes and parameters, and both kinds of module in detail.
 
     Args:
         model: of residual modules, its layers named as by `ResNet.build`.
+        name: of the network, for people.
 
     Returns:
         The figure, of a size that suits the number of stages.
@@ -58,6 +59,7 @@ def draw_architecture(model: keras.Model) -> Figure:
     figure = Figure()
     axes = figure.add_axes((0, 0, 1, 1))
     x = MARGIN
+    _write(axes, x, MARGIN + 0.33, name, style="italic", ha="left")
     bottom = _draw_network(axes, x, model, stem, stages, head)
     x += NETWORK_WIDTH + OUTPUT_WIDTH + PARAMETERS_WIDTH + GAP
     for kind, examples in (("Projection", projections), ("Identity", identities)):
@@ -95,12 +97,20 @@ def _sum(module: Sequence[keras.Layer]) -> keras.Layer:
     return next(layer for layer in module if isinstance(layer, layers.Add))
 
 
+def _after_sum(module: Sequence[keras.Layer]) -> list[keras.Layer]:
+    """Returns the layers that branch and shortcut share after their sum."""
+    way = _way_to(module[-1].output, module)
+    return way[way.index(_sum(module)) + 1 :]
+
+
 def _way_to(tensor: keras.KerasTensor, module: Sequence[keras.Layer]) -> list[keras.Layer]:
     made_by = {id(layer.output): layer for layer in module}
     way = []
     while id(tensor) in made_by:
         way.insert(0, made_by[id(tensor)])
         tensor = way[0].input
+        if isinstance(tensor, list):  # a sum, from where on there are two ways
+            break
     return way
 
 
@@ -137,6 +147,8 @@ def _text(layer: keras.Layer) -> str:
             return f"max pool {_size(layer.pool_size)}{stride}"
         case layers.AveragePooling2D():
             return f"average pool {_size(layer.pool_size)}"
+        case layers.GlobalAveragePooling2D():
+            return "global average pool"
         case layers.Dense():
             return f"dense {layer.units}"
         case layers.Activation():
@@ -204,9 +216,9 @@ def _draw_module(
     axes: Axes, x: float, title: str, count: str, module: Sequence[keras.Layer]
 ) -> float:
     """Draws the layers of one module, the shortcut to the right of the branch."""
-    (branch, shortcut), output = _ways(module), _sum(module)
+    (branch, shortcut), output = _ways(module), module[-1]
     middle, aside = x + LAYER_WIDTH / 2, x + LAYER_WIDTH + 2 * PADDING
-    name = output.name.rpartition("_")[0]
+    name = _sum(module).name.rpartition("_")[0]
     _title(axes, x, title)
     _write(axes, x, MARGIN + 0.33, f"{count}, here {name}", style="italic", ha="left")
 
@@ -236,13 +248,20 @@ def _draw_module(
         (side, y + radius),
         (middle + radius, y + radius),
     )
-    for number, layer in enumerate(shortcut):
-        text = _text(layer).replace(", stride", "\nstride")
-        height = 2 * PADDING + LINE * text.count("\n") + LINE
-        place = (leaves_at + y - height * len(shortcut)) / 2 + height * number
+    texts = [_text(layer).replace(", stride", "\nstride") for layer in shortcut]
+    heights = [2 * PADDING + LINE * (text.count("\n") + 1) for text in texts]
+    place = (leaves_at + y - sum(heights) - ARROW * (len(heights) - 1)) / 2
+    for layer, text, height in zip(shortcut, texts, heights, strict=True):
         _box(axes, aside, place, SHORTCUT_WIDTH, height, COLORS.get(type(layer), OTHER_COLOR))
         _write(axes, side, place + height / 2, text)
+        place += height + ARROW
     y += 2 * radius
+    for layer in _after_sum(module):
+        _arrow(axes, (middle, y), (middle, y + ARROW))
+        y += ARROW
+        _box(axes, x, y, LAYER_WIDTH, LAYER_HEIGHT, COLORS.get(type(layer), OTHER_COLOR))
+        _write(axes, middle, y + LAYER_HEIGHT / 2, _text(layer))
+        y += LAYER_HEIGHT
     _arrow(axes, (middle, y), (middle, y + 0.25))
     _write(axes, middle, y + 0.36, _shape(output.output))
     return y + 0.46
