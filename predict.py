@@ -1,8 +1,8 @@
 """Classify pictures with a trained network.
 
-  python predict.py --model output/resnet_cifar10.hdf5 photo.jpg folder
-  python predict.py --model output/resnet_cifar10.hdf5 folder --csv > predictions.csv
-  python predict.py --model output/resnet_cifar10.hdf5 photo.jpg --explain output/why
+  python predict.py photo.jpg folder
+  python predict.py --model output/resnet_cifar10.hdf5 folder --csv > table.csv
+  python predict.py photo.jpg --explain output/why
 
 Pictures of any size: the largest part in the middle that has the network's proportions is resized
 to its size. A picture that cannot be read is named, the others are classified, and the exit status

@@ -1,7 +1,8 @@
 """Evaluate a trained network on images in HDF5 files: rank-1 and rank-5 accuracy, and more.
 
   python rank_accuracy.py
-  python rank_accuracy.py --model output/checkpoints_tinyimagenet/epoch_70.hdf5 --split val
+  python rank_accuracy.py --split val \\
+      --model output/checkpoints_tinyimagenet/epoch_70.hdf5
   python rank_accuracy.py --report output
 
 By default it is Tiny ImageNet's test split, all 10,000 images in a minute or two on 2 CPU cores.

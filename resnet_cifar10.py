@@ -3,7 +3,8 @@
   python resnet_cifar10.py --checkpoints output/checkpoints
   (Ctrl+C, then the command that it prints, with another --learning-rate)
   python resnet_cifar10.py --checkpoints output/checkpoints \\
-      --model output/checkpoints/epoch_40.hdf5 --start-epoch 40 --learning-rate 0.01
+      --model output/checkpoints/epoch_40.hdf5 --start-epoch 40 \\
+      --learning-rate 0.01
 
 SGD with momentum 0.9. The original reached 93.22% after 85 epochs, lowering the rate by hand.
 """

@@ -1,6 +1,7 @@
 """Train ResNet-56 on CIFAR-10 unattended, with a learning rate that falls to zero.
 
-  python resnet_cifar10_decay.py --model output/resnet_cifar10.hdf5 --output output
+  python resnet_cifar10_decay.py --output output \\
+      --model output/resnet_cifar10.hdf5
 
 SGD with momentum 0.9 and linear decay. The original reached 93.79% after 150 epochs.
 --recipe modern trains the same network with what has been found out since.

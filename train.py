@@ -3,7 +3,8 @@
   python train.py --checkpoints output/checkpoints_tinyimagenet
   (Ctrl+C, then the command that it prints, with another --learning-rate)
   python train.py --checkpoints output/checkpoints_tinyimagenet \\
-      --model output/checkpoints_tinyimagenet/epoch_25.hdf5 --start-epoch 25 --learning-rate 0.01
+      --model output/checkpoints_tinyimagenet/epoch_25.hdf5 --start-epoch 25 \\
+      --learning-rate 0.01
 
 SGD with Nesterov momentum 0.9. The original reached 57.27% rank-1 after 70 epochs.
 """

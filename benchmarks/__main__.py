@@ -161,6 +161,7 @@ class Contender:
 def main() -> None:
     # options
     parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks"
     add = parser.add_argument
     default = data_path.DEFAULT_FOLDER
     add("folder", nargs="?", default=default, metavar="FOLDER", help=data_path.FOLDER_HELP)

@@ -57,6 +57,7 @@ WATCHED = Experiment(
     architecture=NETWORK,
     recipes={"faithful": replace(FAITHFUL, epochs=85, batch_size=64, schedule="constant")},
     watched=True,
+    model="resnet_cifar10_watched.hdf5",
 )
 DECAY = Experiment(
     name="resnet_cifar10_decay",

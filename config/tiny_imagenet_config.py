@@ -81,6 +81,7 @@ WATCHED = Experiment(
     watched=True,
     data=DATA,
     checkpoints="checkpoints_tinyimagenet",
+    model="resnet_tinyimagenet.hdf5",
 )
 DECAY = Experiment(
     name="resnet_tinyimagenet_decay",

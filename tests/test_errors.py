@@ -44,6 +44,18 @@ def test_a_script_that_ends_in_an_error_shows_it_so(error, complaint, capsys):
     assert capsys.readouterr().err == f"error: {complaint}\n"
 
 
+def test_without_the_environment_a_script_says_how_to_enter_it(capsys):
+    def main():
+        import a_package_of_the_environment  # noqa: F401
+
+    with pytest.raises(SystemExit) as end:
+        script.run(main)
+    assert end.value.code == 2
+    complaint = capsys.readouterr().err
+    assert "a_package_of_the_environment is missing: run 'source .venv/bin/activate'" in complaint
+    assert complaint.count("\n") == 1
+
+
 def test_wrong_options_are_shown_so(capsys):
     parser = Parser("What it does.")
     parser.prog = "it.py"
@@ -61,11 +73,11 @@ def test_what_an_untrusted_checkpoint_says_of_itself_is_shown_so(
     toy = experiment(epochs=3)
     parser = training_parser("", toy)
     parser.prog = "it.py"
-    argv = ["-o", str(tmp_path), "--resume", "--data", "here"]
+    argv = ["-o", str(tmp_path), "--resume", "--data", str(tmp_path)]
     options, checkpoint, locks = parse_training(parser, toy, argv)
     Run(toy, options, checkpoint, locks=locks)
     printed = capsys.readouterr().out
-    assert f"  --data: {SHOWN} -> here\n" in printed
+    assert f"  --data: {SHOWN} -> {tmp_path}\n" in printed
     assert f"  backend: {SHOWN} -> " in printed
     assert "\x1b" not in printed
 

@@ -14,6 +14,7 @@ from pipeline.files.lock import lock
 from pipeline.nn.spec import Architecture
 from pipeline.training.experiment import REMEMBERED, Experiment
 from pipeline.training.recipe import Recipe
+from pipeline.training.run import Run
 
 PROJECT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in PROJECT.glob("*.py"))
@@ -84,8 +85,8 @@ def test_help_is_there_at_once(run_python, script):
     ("wrong", "complaint"),
     [
         (("--unknown", "1"), "unrecognized arguments: --unknown 1"),
-        (("--epochs", "many"), "argument --epochs: 'many' is not a number of type int"),
-        (("--epoch", "3"), "unrecognized arguments: --epoch 3"),
+        (("--epochs", "many"), "argument --epochs: 'many' is not a whole number"),
+        (("--epoch", "3"), "unrecognized arguments: --epoch 3; did you mean --epochs?"),
     ],
 )
 def test_a_wrong_option_takes_one_line_at_once(run_python, script, wrong, complaint):
@@ -114,13 +115,17 @@ def test_resume_in_a_folder_in_use_takes_one_line_at_once(run_python, tmp_path):
     ("argv", "complaint"),
     [
         (("--epochs", "0"), "--epochs: 0 is below 1"),
-        (("--batch-size", "1.5"), "--batch-size: '1.5' is not a number of type int"),
+        (("--batch-size", "1.5"), "--batch-size: '1.5' is not a whole number"),
         (("--seed", "-1"), "--seed: -1 is below 0"),
         (("--seed", "4294967296"), "--seed: 4294967296 is above 4294967295"),
         (("--learning-rate", "0"), "--learning-rate: 0 is not a positive number"),
         (("--learning-rate", "nan"), "--learning-rate: nan is not a positive number"),
         (("--learning-rate", "inf"), "--learning-rate: inf is not a positive number"),
-        (("--learning-rate", "fast"), "'fast' is not a number of type float"),
+        (("--learning-rate", "fast"), "'fast' is not a number"),
+        (("--learning-rate", "0,01"), "'0,01' is not a number: write 0.01"),
+        (("--filters", "8,8,16"), "'8,8,16' is not a whole number: no commas, and spaces"),
+        (("--learning_rate=0.1",), "--learning_rate=0.1; did you mean --learning-rate?"),
+        (("--chekpoints", "a", "--sed", "1"), "did you mean --checkpoints --seed?"),
         (("--dataset", "mnist"), "--dataset: invalid choice: 'mnist'"),
         (("--precision", "float8"), "--precision: invalid choice: 'float8'"),
         (("--stages",), "--stages: expected at least one argument"),
@@ -186,11 +191,27 @@ def test_resume_takes_the_newest_of_the_folder(checkpoint, write_checkpoint):
     assert (read.path, args.seed) == (newer, 7)
 
 
-def test_resume_starts_from_scratch_where_there_is_nothing_yet(tmp_path, capsys):
-    args, read = parsed("--resume", "--checkpoints", str(tmp_path))
+def test_resume_starts_an_unattended_run_where_there_is_nothing_yet(tmp_path, capsys):
+    args, read = decaying("--resume", "--checkpoints", str(tmp_path))
     assert read is None
     assert args.resume
     assert f"no checkpoint in {tmp_path} yet" in capsys.readouterr().out
+
+
+def test_resume_starts_no_watched_run_in_a_folder_that_may_be_mistyped(tmp_path):
+    wrong = tmp_path / "outptu" / "checkpoints"
+    with pytest.raises(
+        UserError, match=f"no checkpoint in {wrong}: name .* --output .* without --"
+    ):
+        parsed("--resume", "--output", str(wrong.parent))
+
+
+def test_resume_starts_a_watched_run_again_that_was_killed_before_its_first_checkpoint(
+    tmp_path, capsys
+):
+    (tmp_path / "watched.json").write_text("{}")
+    assert parsed("--resume", "--output", str(tmp_path))[1] is None
+    assert "no checkpoint" in capsys.readouterr().out
 
 
 def test_resume_lets_no_other_run_write_a_newer_checkpoint_than_it_has_read(checkpoint):
@@ -209,7 +230,7 @@ def test_resume_lets_no_other_run_write_a_newer_checkpoint_than_it_has_read(chec
 
 
 def test_resume_makes_no_folder_before_all_is_checked(tmp_path):
-    args, _ = parsed("--resume", "--checkpoints", str(tmp_path / "a" / "b"))
+    args, _ = decaying("--resume", "--checkpoints", str(tmp_path / "a" / "b"))
     assert args.resume
     assert not list(tmp_path.iterdir())
 
@@ -247,7 +268,7 @@ def test_what_a_checkpoint_holds_is_checked_like_what_a_user_types(
     with pytest.raises(SystemExit) as end:
         parsed("--model", str(path))
     assert end.value.code == 2
-    assert "--epochs: 'many' is not a number" in capsys.readouterr().err
+    assert "--epochs: 'many' is not a whole number" in capsys.readouterr().err
 
 
 def test_what_a_checkpoint_holds_cannot_pass_for_another_option(tmp_path, write_checkpoint):
@@ -262,6 +283,55 @@ def test_options_unknown_to_a_checkpoint_have_their_defaults(tmp_path, write_che
     saved = {name: value for name, value in SAVED.items() if name != "every"}
     path = write_checkpoint(tmp_path / "epoch_1.hdf5", 1, options=saved | {"dropped": 3})
     assert parsed("--model", str(path))[0].every == 5
+
+
+@pytest.mark.parametrize("flag", ["--output", "--checkpoints"])
+def test_a_file_is_no_place_for_results(tmp_path, flag):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"{flag} .*file is a file: name a folder"):
+        parsed(flag, str(tmp_path / "file"))
+
+
+# the data
+
+
+def test_data_that_are_not_there_are_told_at_once(run_python, tmp_path):
+    for script, flag, hint in (
+        ("resnet_cifar10.py", "--data", ""),
+        ("train.py", "--hdf5", "; build_tiny_imagenet.py makes it"),
+    ):
+        before = seconds_of_children()
+        result = run_python(script, "-o", tmp_path, flag, "nowhere")
+        assert seconds_of_children() - before < 0.5
+        assert result.returncode == 2
+        missing = f"{flag} nowhere: there is no such file or folder in {PROJECT}{hint}"
+        assert result.stderr == f"error: {missing}\n"
+
+
+def test_data_named_from_a_folder_are_found_from_another(
+    tmp_path, write_checkpoint, monkeypatch, capsys
+):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    args, _ = parsed("--data", "data", "--output", str(tmp_path))
+    options = Run(WATCHED, args, script="watched.py").remembered
+    path = str(
+        write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=json.loads(json.dumps(options)))
+    )
+    monkeypatch.chdir("/")
+    args, _ = parsed("--model", path)
+    assert args.data == str(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    parsed("--model", path, "--data", "data")
+    assert "--data:" not in capsys.readouterr().out
+
+
+def test_relative_data_of_an_earlier_version_are_missed_with_the_place(tmp_path, write_checkpoint):
+    path = write_checkpoint(tmp_path / "epoch_3.hdf5", 3, options=SAVED | {"data": "nowhere"})
+    with pytest.raises(
+        UserError, match=f"--data nowhere: there is no .* in {re.escape(str(Path.cwd()))}"
+    ):
+        parsed("--model", str(path))
 
 
 # a run that has reached its last epoch

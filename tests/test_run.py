@@ -82,7 +82,7 @@ def test_a_new_run_does_not_overwrite_a_history(run, output):
     output.mkdir()
     (output / "train_it.json").write_text(json.dumps(HISTORY))
     with pytest.raises(
-        UserError, match=r"train_it\.json holds the 3 epochs of an earlier run: --r"
+        UserError, match=r"train_it\.json holds the 3 epochs of an earlier run: resume it, "
     ):
         run()
     assert json.loads((output / "train_it.json").read_text()) == HISTORY
@@ -98,7 +98,7 @@ def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
 def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()
     with pytest.raises(
-        UserError, match=r"model\.hdf5 is no model that this run has written: give another"
+        UserError, match=r"model\.hdf5 is no model that this run has written: name another file"
     ):
         run(resume=resume, model=str(tmp_path / "model.hdf5"))
 
@@ -241,7 +241,7 @@ def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, ou
     longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
     (output / "train_it.json").write_text(json.dumps(longer))
     earlier = read_checkpoint(checkpoint)
-    with pytest.raises(UserError, match=r"train_it_report\.txt .* on epoch 3 of 5: raise --epochs"):
+    with pytest.raises(UserError, match=r"train_it_report\.txt .* on epoch 3 of 5: train longer"):
         run(checkpoint=earlier, epochs=3)
     run(checkpoint=earlier, epochs=4)
 
@@ -249,7 +249,7 @@ def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, ou
 def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):
     (output / "train_it.json").write_text(json.dumps(HISTORY | {"loss": [9.0, 8.0, 7.0]}))
     with pytest.raises(
-        UserError, match=r"train_it\.json belongs to another run .*another --output"
+        UserError, match=r"train_it\.json belongs to another run .*another output folder"
     ):
         run(resume=True)
 

@@ -22,7 +22,9 @@ def go_on(tmp_path, monkeypatch):
     def go_on(epochs, reader=read):
         monkeypatch.setattr("sys.argv", ["train.py", "-o", str(tmp_path)])
         toy = experiment(reader=reader)
-        argv = ["-o", str(tmp_path), "--resume", "--epochs", str(epochs)]
+        argv = ["-o", str(tmp_path), "--epochs", str(epochs)]
+        if newest_checkpoint(tmp_path / "checkpoints"):
+            argv.append("--resume")
         parse_and_train(training_parser("", toy), toy, argv)
 
     return go_on

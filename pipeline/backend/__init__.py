@@ -49,6 +49,8 @@ def start(precision: str = "float32", seed: int = 42) -> None:
             keras.utils.set_random_seed(seed)  # imports TensorFlow on every backend
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
+        if missing == "keras":  # nothing of this project is installed
+            raise
         what = missing if missing in ("jax", "torch") else "."
         raise UserError(
             f"Keras's backend cannot be imported ({error}): install it with 'pip install {what}', "

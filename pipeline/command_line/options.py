@@ -6,10 +6,12 @@ Nothing here imports Keras, so that `--help` and wrong options are answered at o
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,15 +32,40 @@ OF_THE_NETWORK = ("dataset", "stages", "filters", "recipe")
 FORMER_NAMES = {"hdf5": "data"}
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Fits a description's paragraphs to the terminal, and leaves what is indented as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(
+            part if part.startswith(" ") else textwrap.fill(part, width) for part in paragraphs
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints take one line, for a script that its docstring describes."""
 
     def __init__(self, description: str):
         super().__init__(
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parses a command line; to an option that there is not, the nearest one is named."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            wrong = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+            near = [
+                option for text in wrong for option in difflib.get_close_matches(text, known, 1)
+            ]
+            hint = f"; did you mean {' '.join(near)}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Prints the complaint and exits with status 2."""
@@ -56,56 +83,89 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     defaults = experiment.resolve(Options())
     parser = Parser(description)
     add = parser.add_argument
-    add("-o", "--output", metavar="FOLDER", help="results (default: %(default)s)")
-    checkpoints = f"default: OUTPUT/{experiment.checkpoints}"
+    add("-o", "--output", metavar="FOLDER", help="where results go (default: %(default)s)")
+    checkpoints = f"where checkpoints go (default: OUTPUT/{experiment.checkpoints})"
     add("-c", "--checkpoints", metavar="FOLDER", help=checkpoints)
-    add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
+    final = f"OUTPUT/{experiment.model}"
     if experiment.watched:
-        add("-m", "--model", dest="checkpoint", metavar="FILE", help="checkpoint to go on from")
+        resume = (
+            "go on from the newest checkpoint, with the options of its run where none are given"
+        )
+        add("--resume", action="store_true", help=resume)
+        named = (
+            "go on from this checkpoint instead, to leave what came after it, which is moved away"
+        )
+        if experiment.model:
+            named += f"; the final model always goes to {final}"
+        add("-m", "--model", dest="checkpoint", metavar="FILE", help=named)
         add(
             "-s",
             "--start-epoch",
             "--start_epoch",
             type=int,
             metavar="N",
-            help="its epoch, to be checked",
+            help="with --model: the epoch you take it to be of; another is refused",
         )
-    elif experiment.model:
-        final = f"where the final model goes (default: OUTPUT/{experiment.model})"
-        add("-m", "--model", metavar="FILE", help=final)
+    else:
+        resume = (
+            "go on from the newest checkpoint, with the options of its run where none are given; "
+            "where there is no checkpoint yet, start"
+        )
+        add("--resume", action="store_true", help=resume)
+        if experiment.model:
+            final = f"where the final model goes (default: {final})"
+            add("-m", "--model", metavar="FILE", help=final)
     if len(experiment.datasets) > 1:
-        add("--dataset", choices=tuple(experiment.datasets), help="default: %(default)s")
+        names = tuple(experiment.datasets)
+        add("--dataset", choices=names, help="what to train on (default: %(default)s)")
     if experiment.data:
         add(
             "--hdf5",
             "--data",
             dest="data",
             metavar="FOLDER",
-            help="the built files (default: %(default)s)",
+            help="where build_tiny_imagenet.py has put its files (default: %(default)s)",
         )
     else:
-        add("--data", metavar="PATH", help="local copy of the data set")
+        add(
+            "--data",
+            metavar="PATH",
+            help="local copy of the data set: folder, archive, or a folder of pictures with a "
+            "subfolder for each class (default: Keras's cache, filled by a download)",
+        )
     if len(experiment.recipes) > 1:
-        brings = "brings defaults of its own for the next three (default, and shown: %(default)s)"
+        brings = "way of training, with its own epochs, batch size and rate (default: %(default)s)"
         add("--recipe", choices=tuple(experiment.recipes), help=brings)
-    add("--epochs", type=positive_int, metavar="N", help="epoch to reach (default: %(default)s)")
-    add("--batch-size", type=positive_int, metavar="N", help="default: %(default)s")
-    add("--learning-rate", type=_positive_float, metavar="LR", help="default: %(default)s")
+    epochs = "epoch to reach, counted from the start of the run (default: %(default)s)"
+    add("--epochs", type=positive_int, metavar="N", help=epochs)
+    size = "images a training step (default: %(default)s)"
+    add("--batch-size", type=positive_int, metavar="N", help=size)
+    rate = "at its highest, such as 0.01 (default: %(default)s)"
+    if experiment.watched:
+        rate = "of the epochs to come, such as 0.01 (default: %(default)s)"
+    add("--learning-rate", type=_positive_float, metavar="LR", help=rate)
     if experiment.architecture.stages:
-        add_network_options(parser)
-    add("--every", type=positive_int, metavar="N", help="keep every Nth checkpoint (%(default)s)")
-    add("--seed", type=_seed, metavar="S", help="default: %(default)s")
-    add("--precision", choices=PRECISIONS, help="default: %(default)s")
-    add("--workers", type=positive_int, metavar="N", help="threads making batches (%(default)s)")
+        add_network_options(parser, experiment.architecture)
+    every = "keep the checkpoint of every Nth epoch (default: %(default)s)"
+    add("--every", type=positive_int, metavar="N", help=every)
+    seed = "of all that is random; the same gives the same run (default: %(default)s)"
+    add("--seed", type=_seed, metavar="S", help=seed)
+    precision = "bfloat16 for GPUs, and CPUs with AMX; float16 for GPUs (default: %(default)s)"
+    add("--precision", choices=PRECISIONS, help=precision)
+    workers = "threads that prepare batches (default: %(default)s)"
+    add("--workers", type=positive_int, metavar="N", help=workers)
     parser.set_defaults(**vars(defaults))
     return parser
 
 
-def add_network_options(parser: Parser) -> None:
-    """Adds --stages and --filters."""
-    add = parser.add_argument
-    add("--stages", type=positive_int, nargs="+", metavar="N", help="residual modules a stage")
-    add("--filters", type=positive_int, nargs="+", metavar="N", help="of stem and each stage")
+def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:
+    """Adds --stages and --filters, whose defaults are an architecture's if one is given."""
+    stages, filters = "residual modules in each stage", "filters of the stem and of each stage"
+    if architecture:
+        stages += f" (default: {_text(architecture.stages)})"
+        filters += f" (default: {_text(architecture.filters)})"
+    parser.add_argument("--stages", type=positive_int, nargs="+", metavar="N", help=stages)
+    parser.add_argument("--filters", type=positive_int, nargs="+", metavar="N", help=filters)
 
 
 def chosen_network(
@@ -151,9 +211,11 @@ def parse_training(
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(argv)
     options = _options(parser, experiment, argv)
-    checkpoint, locks = _checkpoint(parser, args, options)
+    _refuse_files(options)
+    checkpoint, locks = _checkpoint(parser, args, options, experiment)
     if checkpoint is None:
         chosen_network(parser, experiment.architecture, options)
+        _require_data(parser, experiment, options)
         return options, None, locks
 
     if checkpoint.options.get("script") != parser.prog:
@@ -169,7 +231,9 @@ def parse_training(
     changed = []
     for name, option in _flags(parser).items():
         old, new = getattr(saved, name), getattr(options, name)
-        if old == new:
+        if old == new or (
+            name == "data" and old and new and os.path.abspath(old) == os.path.abspath(new)
+        ):
             continue
         if name in OF_THE_NETWORK:
             raise UserError(
@@ -193,6 +257,7 @@ def parse_training(
     if options.learning_rate == saved.learning_rate:
         changed.append(f"  --learning-rate: {options.learning_rate} (the checkpoint's)")
     print(*changed, sep="\n")
+    _require_data(parser, experiment, options)
     return options, checkpoint, locks
 
 
@@ -226,7 +291,7 @@ def command_again(argv: Sequence[str], learning_rate: float | None = None) -> st
 
 
 def _checkpoint(
-    parser: Parser, args: argparse.Namespace, options: Options
+    parser: Parser, args: argparse.Namespace, options: Options, experiment: Experiment
 ) -> tuple[Checkpoint | None, dict[Path, TextIO]]:
     named = getattr(args, "checkpoint", None)
     start_epoch = getattr(args, "start_epoch", None)
@@ -255,9 +320,33 @@ def _checkpoint(
             locks[folder] = lock(folder)
         checkpoint = newest_checkpoint(Path(options.checkpoints))
         if checkpoint is None:
+            # Whoever watches a run knows whether it has begun: it is the folder that is mistyped.
+            # But a kill may have come between the first epoch's history and its checkpoint.
+            begun = Path(options.output, f"{experiment.name}.json").exists()
+            if experiment.watched and not begun:
+                raise UserError(
+                    f"no checkpoint in {options.checkpoints}: name the folder of the run with "
+                    "--output or --checkpoints, or start a new one without --resume"
+                )
             print(f"no checkpoint in {options.checkpoints} yet: starting with the first epoch")
         return checkpoint, locks
     return None, locks
+
+
+def _refuse_files(options: Options) -> None:
+    for flag, folder in (("--output", options.output), ("--checkpoints", options.checkpoints)):
+        if Path(folder).is_file():
+            raise UserError(f"{flag} {folder} is a file: name a folder")
+
+
+def _require_data(parser: Parser, experiment: Experiment, options: Options) -> None:
+    # A reader says it better, but only after Keras is loaded.
+    if options.data is None or Path(options.data).exists():
+        return
+    place = "" if os.path.isabs(options.data) else f" in {os.getcwd()}"
+    way_out = "; build_tiny_imagenet.py makes it" if experiment.data else ""
+    flag = _flags(parser)["data"]
+    raise UserError(f"{flag} {options.data}: there is no such file or folder{place}{way_out}")
 
 
 def _options(parser: Parser, experiment: Experiment, argv: Sequence[str]) -> Options:
@@ -345,9 +434,15 @@ def _number(text: str, kind: type, least: int) -> int | float:
     try:
         value = kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of type {kind.__name__}"
-        ) from None
+        what, hint = "a whole number", ""
+        if kind is float:
+            what = "a number"
+        if "," in text:
+            point = text.replace(",", ".")
+            hint = (
+                f": write {point}" if kind is float else ": no commas, and spaces between several"
+            )
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}{hint}") from None
     if value < least:
         raise argparse.ArgumentTypeError(f"{text} is below {least}")
     return value

@@ -15,6 +15,16 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "pipeline", "config"):
+            raise
+        sys.exit(
+            _complain(
+                f"the package {package} is missing: run 'source .venv/bin/activate' first "
+                "('make demo' sets .venv up)"
+            )
+        )
     except Interrupted as interruption:
         sys.exit(128 + interruption.signal_number)
     except KeyboardInterrupt:

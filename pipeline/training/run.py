@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -98,6 +99,8 @@ class Run:
             "script": script or experiment.name,
             **{name: getattr(options, name) for name in REMEMBERED},
             "model": _given_model(experiment, options),
+            # The run may go on in another working folder.
+            "data": options.data and os.path.abspath(options.data),
             "backend": keras.backend.backend(),
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
@@ -147,7 +150,7 @@ class Run:
         path = self._model_path
         folder = real(path.parent)
         if folder == real(self.checkpoints):
-            raise UserError(f"--model {path} lies among the checkpoints: choose another folder")
+            raise UserError(f"{path} lies among the checkpoints: choose another folder")
         if folder not in locked:  # another run may have another output folder and the same model
             self._locks.append(lock(folder, f".{path.name}.lock"))
         self._refuse_to_overwrite_model(self.history)
@@ -163,7 +166,7 @@ class Run:
         common = min(len(found), len(ours))
         if not common or found[:common] != ours[:common]:
             raise UserError(
-                f"{self._model_path} is no model that this run has written: give another --model, "
+                f"{self._model_path} is no model that this run has written: name another file, "
                 "or move it away"
             )
 
@@ -185,7 +188,7 @@ class Run:
             print(f"model: {self._model_path}")
 
     def _refuse_to_overwrite(self) -> None:
-        another = "--resume goes on with it; a new run needs another --output"
+        another = "resume it, or give a new run another output folder"
         if self.history_path.exists():
             found = histories.read_history(self.history_path)
             if not (self.options.resume or self.checkpoint):
@@ -202,14 +205,14 @@ class Run:
             if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
                     f"{self.history_path} belongs to another run than the one that goes on here: "
-                    "give this one another --output"
+                    "give this one another output folder"
                 )
             named = self.checkpoint and not self.options.resume
             if named and self.start_epoch == self.options.epochs < histories.epochs(found):
                 raise UserError(
                     f"{self.report_path} would be replaced by a report on epoch "
-                    f"{self.start_epoch} of {histories.epochs(found)}: raise --epochs, or give "
-                    "another --output"
+                    f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give another "
+                    "output folder"
                 )
         if self.checkpoint:
             return
@@ -217,12 +220,12 @@ class Run:
         if found := checkpoints(self.checkpoints):
             raise UserError(
                 f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
-                f"{another} or --checkpoints"
+                f"{another} or folder of checkpoints"
             )
         if (best := best_path(self.checkpoints)).exists():
             raise UserError(
-                f"{best} is the best checkpoint of an earlier run: a new run needs another "
-                "--output or --checkpoints"
+                f"{best} is the best checkpoint of an earlier run: give a new run another output "
+                "folder or folder of checkpoints"
             )
 
     def record(
