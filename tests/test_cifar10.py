@@ -263,7 +263,7 @@ def test_a_picture_of_another_size_is_named(png_folder):
 
 def test_a_test_class_without_training_images_is_named(png_folder):
     (png_folder / "test" / "unicorn").mkdir()
-    with pytest.raises(UserError, match="test/unicorn has no counterpart in train/"):
+    with pytest.raises(UserError, match=r"test/unicorn has no counterpart in .*train"):
         read_cifar10(str(png_folder))
 
 
@@ -274,7 +274,7 @@ def test_folders_without_classes_or_pictures(png_folder):
         read_cifar10(str(png_folder))
     shutil.rmtree(png_folder / "train")
     (png_folder / "train").mkdir()
-    with pytest.raises(UserError, match="train/ has no class folders"):
+    with pytest.raises(UserError, match="train has no class folders"):
         read_cifar10(str(png_folder))
 
 
@@ -443,7 +443,7 @@ def test_an_archive_that_unpacks_to_gigabytes_takes_neither_memory_nor_time(
 
 
 def test_a_path_that_leads_nowhere_is_named_with_what_would_do(tmp_path):
-    with pytest.raises(UserError, match=f"--data {tmp_path}/no: there is no such file or folder"):
+    with pytest.raises(UserError, match=f"{tmp_path}/no: there is no such file or folder"):
         read_cifar10(str(tmp_path / "no"))
     message = "it holds no data set; give the folder cifar-10-batches-py"
     with pytest.raises(UserError, match=message):
@@ -464,5 +464,5 @@ def test_a_failing_download_ends_in_one_paragraph_with_the_ways_out(run_python, 
     message = result.stderr.strip().splitlines()[-1]
     assert message.startswith("error: CIFAR-10 could not be downloaded from https://www.cs.toronto")
     assert str(tmp_path / "datasets") in message
-    assert "--data PATH" in message
-    assert "--dataset digits" in message
+    assert "name a local copy as the data" in message
+    assert "train on the digits data set" in message

@@ -61,7 +61,7 @@ def test_images_are_held_out_from_all_over_the_training_set(digits):
 
 @pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])
 def test_both_sides_need_images_of_every_class(digits, count):
-    with pytest.raises(UserError, match=f"holdout of {count} cannot be taken from 1437 training"):
+    with pytest.raises(UserError, match=f"{count} of 1437 training images cannot be held out"):
         digits.with_held_out(count)
 
 

@@ -49,7 +49,7 @@ def test_the_split_is_always_the_same(digits):
 
 
 def test_a_path_is_refused():
-    with pytest.raises(UserError, match="--data somewhere: the digits come with scikit-learn"):
+    with pytest.raises(UserError, match="somewhere: the digits come with scikit-learn"):
         read_digits("somewhere")
 
 

@@ -9,7 +9,7 @@ import pickle
 import tarfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files.reading import open_regular, read_regular
 from pipeline.io.dataset import Dataset
-from pipeline.io.imagefiles import list_images, read_images
+from pipeline.io.imagefolders import holds_image_folders, read_image_folders
 
 LABEL_NAMES = (
     "airplane",
@@ -61,8 +61,8 @@ def read_cifar10(path: str | None = None) -> Dataset:
 
     Args:
         path: the folder `cifar-10-batches-py`, the archive `cifar-10-python.tar.gz`, or a folder
-            `{train,test}/<class>/*.png`. Without it, Keras's cache is used, and filled by a
-            download where it is empty.
+            of 32x32 pictures of any classes (see `read_image_folders`). Without it, Keras's cache
+            is used, and filled by a download where it is empty.
 
     Returns:
         The data set; its classes come in alphabetical order, as in the original archive.
@@ -77,12 +77,12 @@ def read_cifar10(path: str | None = None) -> Dataset:
         return _read_batches(lambda name: _read_batch(source / name), str(source))
     if (source / FOLDER).is_dir():
         return read_cifar10(str(source / FOLDER))
-    if (source / "train").is_dir() and (source / "test").is_dir():
-        return _read_image_folders(source)
+    if source.is_dir() and holds_image_folders(source):
+        return read_image_folders(source, SIZE)
     what = "there is no such file or folder" if not source.exists() else "it holds no data set"
     raise UserError(
-        f"--data {source}: {what}; give the folder {FOLDER}, the archive {ARCHIVE} "
-        "or a folder with train/<class>/*.png and test/<class>/*.png"
+        f"{source}: {what}; give the folder {FOLDER}, the archive {ARCHIVE} or a folder of "
+        "pictures, train/<class>/*.png and test/<class>/*.png"
     )
 
 
@@ -97,9 +97,9 @@ def _cached_or_downloaded() -> Path:
         raise UserError(
             f"CIFAR-10 could not be downloaded from {ORIGIN} ({error}). Its host is slow and often "
             f"out of reach: put a copy of {ARCHIVE} from elsewhere into {cache}, or name a local "
-            f"copy with --data PATH (the archive, the extracted folder {FOLDER}, or a folder with "
-            "train/<class>/*.png and test/<class>/*.png), or run on the embedded data set with "
-            "--dataset digits"
+            f"copy as the data (the archive, the extracted folder {FOLDER}, or a folder with "
+            "train/<class>/*.png and test/<class>/*.png), or train on the digits data set, which "
+            "needs none"
         ) from error
 
 
@@ -202,35 +202,3 @@ def _read_batches(read_batch: Callable[[str], bytes], where: str) -> Dataset:
         test_labels,
         LABEL_NAMES,
     )
-
-
-def _read_image_folders(root: Path) -> Dataset:
-    names = tuple(sorted(folder.name for folder in _folders(root / "train")))
-    if not names:
-        raise UserError(f"--data {root}: train/ has no class folders")
-    test_names = {folder.name for folder in _folders(root / "test")}
-    if unknown := sorted(test_names - set(names)):
-        raise UserError(f"--data {root}: test/{unknown[0]} has no counterpart in train/")
-    train_images, train_labels = _read_images(root / "train", names)
-    test_images, test_labels = _read_images(root / "test", names)
-    return Dataset(train_images, train_labels, test_images, test_labels, names)
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    return (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = sorted(list_images(folder / name))
-        files += found
-        labels += [label] * len(found)
-    if not files:
-        raise UserError(f"{folder} has no images in its class folders")
-    blocks = []
-    for images, problems in read_images(files, SIZE):
-        if problems:
-            raise next(iter(problems.values()))
-        blocks.append(images)
-    return np.concatenate(blocks), np.array(labels, dtype=np.int32)

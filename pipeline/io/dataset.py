@@ -81,8 +81,7 @@ class Dataset:
             )
         except ValueError as error:
             raise UserError(
-                f"the recipe's holdout of {count} cannot be taken from {len(labels)} training "
-                f"images ({error})"
+                f"{count} of {len(labels)} training images cannot be held out ({error})"
             ) from error
         kept, held = map(np.sort, parts)
         return replace(

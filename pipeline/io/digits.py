@@ -24,7 +24,7 @@ def read_digits(path: str | None = None) -> Dataset:
         UserError: a path is given.
     """
     if path:
-        raise UserError(f"--data {path}: the digits come with scikit-learn; leave --data out")
+        raise UserError(f"{path}: the digits come with scikit-learn and are read from nowhere else")
     digits = load_digits()
     images = np.empty((len(digits.images), SIZE, SIZE, 3), dtype=np.uint8)
     for image, digit in zip(images, digits.images, strict=True):

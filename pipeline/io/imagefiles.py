@@ -13,6 +13,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from imutils import paths
+from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
@@ -31,6 +32,12 @@ def list_images(folder: Path) -> list[str]:
     """
     files = paths.list_images(str(folder))
     return [file for file in files if not os.path.basename(file).startswith(".")]
+
+
+def progress_bar(what: str, count: int) -> tqdm:
+    """Returns a bar for `count` images, shown on a terminal only."""
+    # On stdout, since decoders report damage on stderr.
+    return tqdm(desc=what, total=count, unit=" images", file=sys.stdout, disable=None)
 
 
 def read_images(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
@@ -12,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
-from pipeline.io.imagefiles import list_images, read_images
+from pipeline.io.imagefiles import list_images, progress_bar, read_images
 
 TEXT_BYTES_LIMIT = 2**26  # the longest, words.txt, has 2.6 MB
 
@@ -163,7 +161,7 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
     Raises:
         UserError: no image is left.
     """
-    progress = _progress("checking", len(split.files))
+    progress = progress_bar("checking", len(split.files))
     good = np.ones(len(split.files), dtype=bool)
     done = 0
     for images, problems in read_images(split.files, size):
@@ -217,7 +215,7 @@ def write_split(
     Raises:
         UserError: an image cannot be used, or the file cannot be written.
     """
-    progress = _progress(path.stem, len(split.files))
+    progress = progress_bar(path.stem, len(split.files))
     total = np.zeros((size, size, 3), dtype=np.int64)
     done = 0
     dims = (len(split.files), size, size, 3)
@@ -242,11 +240,6 @@ def write_split(
         writer.mean = own_mean if mean is None else mean
     progress.close()
     return own_mean
-
-
-def _progress(what: str, count: int) -> tqdm:
-    # On stdout, since decoders report damage on stderr; on a terminal only.
-    return tqdm(desc=what, total=count, unit=" images", file=sys.stdout, disable=None)
 
 
 def _images(folder: Path) -> list[str]:

@@ -1,0 +1,94 @@
+"""Pictures in a folder for each class."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from imutils import paths
+
+from pipeline.errors import UserError, one_line
+from pipeline.io.dataset import Dataset
+from pipeline.io.imagefiles import list_images, progress_bar, read_images
+
+TRAIN = "train"
+# Which of these stands beside it, the first that is there, and what its images are.
+PARTS = {"test": "test set", "val": ""}
+HELD_OUT = 0.2  # share of the images that stands in for such a part
+
+
+def holds_image_folders(root: Path) -> bool:
+    """Says whether a folder looks as `read_image_folders` needs it."""
+    return (root / TRAIN).is_dir() or any(_has_pictures(folder) for folder in _folders(root))
+
+
+def read_image_folders(root: Path, size: int) -> Dataset:
+    """Reads pictures laid out as `{train,test}/<class>`, `{train,val}/<class>` or `<class>`.
+
+    Where there is but one part, one image in five is held out to evaluate on, the same share of
+    every class and always the same ones.
+
+    Args:
+        root: the folder.
+        size: how many pixels wide and high each picture must be.
+
+    Returns:
+        The data set; its classes are the folders' names in alphabetical order.
+
+    Raises:
+        UserError: there are no classes, one has no training images, or a picture cannot be used.
+    """
+    train = root / TRAIN if (root / TRAIN).is_dir() else root
+    part = next((name for name in PARTS if (root / name).is_dir()), None) if train != root else None
+    names = tuple(sorted(folder.name for folder in _folders(train)))
+    if not names:
+        raise UserError(f"{train} has no class folders")
+    images, labels = _read(train, names, size)
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        raise UserError(f"{train / names[counts.argmin()]} has no images: add some, or remove it")
+
+    if part is None:
+        data = Dataset(images, labels, images[:0], labels[:0], names, name=root.resolve().name)
+        return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))
+    if unknown := sorted({folder.name for folder in _folders(root / part)} - set(names)):
+        raise UserError(f"{root / part / unknown[0]} has no counterpart in {train}")
+    test_images, test_labels = _read(root / part, names, size)
+    for label in sorted(set(range(len(names))) - set(test_labels.tolist())):
+        print(one_line(f"warning: {root / part / names[label]} has no images"), file=sys.stderr)
+    return Dataset(
+        images,
+        labels,
+        test_images,
+        test_labels,
+        names,
+        name=root.resolve().name,
+        test_part=PARTS[part],
+    )
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    return (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _has_pictures(folder: Path) -> bool:
+    # Not below it: that could be the whole disk.
+    return any(entry.suffix.lower() in paths.image_types for entry in folder.iterdir())
+
+
+def _read(folder: Path, names: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(list_images(folder / name)) if (folder / name).is_dir() else []
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise UserError(f"{folder} has no images in its class folders")
+    blocks = []
+    with progress_bar(folder.name, len(files)) as progress:
+        for images, problems in read_images(files, size):
+            if problems:
+                raise next(iter(problems.values()))
+            blocks.append(images)
+            progress.update(len(images))
+    return np.concatenate(blocks), np.array(labels, dtype=np.int32)
