@@ -34,16 +34,22 @@ def main() -> None:
     parser = Parser(__doc__)
     add = parser.add_argument
     model = f"{config.DECAY.output}/{config.DECAY.model}"
-    add("-m", "--model", default=model, metavar="FILE", help="default: %(default)s")
-    add("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    add("--hdf5", default=config.DATA, metavar="FOLDER", help="default: %(default)s")
-    add("--batch-size", type=positive_int, default=256, metavar="N", help="default: %(default)s")
-    add("--save", metavar="FILE", help="keep predictions and labels, as .npz")
+    named = "what to evaluate, a model or a checkpoint (default: %(default)s)"
+    add("-m", "--model", default=model, metavar="FILE", help=named)
+    add("--split", choices=SPLITS, default="test", help="on which images (default: %(default)s)")
+    built = "where build_tiny_imagenet.py has put its files (default: %(default)s)"
+    add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
+    size = "images at a time (default: %(default)s)"
+    add("--batch-size", type=positive_int, default=256, metavar="N", help=size)
+    add("--save", metavar="FILE", help="keep predictions and labels in this file, as .npz")
     add("--report", metavar="FOLDER", help="write all measures there, as text and as JSON")
     add_network_options(parser)
     args = parser.parse_args()
     # For files of earlier versions, which do not say what network they hold.
     architecture = chosen_network(parser, config.NETWORK, args)
+    path = Path(args.hdf5) / SPLITS[args.split]
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file; build_tiny_imagenet.py makes it")
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
@@ -57,7 +63,6 @@ def main() -> None:
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator, mean_beside
 
     # data
-    path = Path(args.hdf5) / SPLITS[args.split]
     images = HDF5DatasetGenerator(path)
 
     # model

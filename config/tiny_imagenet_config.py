@@ -25,7 +25,7 @@ TEST_HDF5 = "test.hdf5"
 DATASET_MEAN = "mean.json"
 DATA = f"{DATASET}/{HDF5}"
 
-NUM_CLASSES = 200
+NUM_CLASSES = 200  # as published; a data set of others in the same layout is built as well
 IMAGE_SIZE = 64  # pixels, both ways
 
 # The published test set has no labels: the test images are held out of the training images.

@@ -95,7 +95,8 @@ def test_a_class_that_is_missing_in_evaluation_is_told(pets, capsys):
 
 def test_what_looks_like_a_data_set(pets, tmp_path):
     assert holds_image_folders(pets())
-    assert holds_image_folders(tmp_path / "pets")
+    (tmp_path / "pets" / "notes").mkdir()
+    assert not holds_image_folders(tmp_path / "pets")
     assert not holds_image_folders(tmp_path)  # the pictures lie two folders below
     (tmp_path / "train").mkdir()
     assert holds_image_folders(tmp_path)

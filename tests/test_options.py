@@ -125,6 +125,7 @@ def test_resume_in_a_folder_in_use_takes_one_line_at_once(run_python, tmp_path):
         (("--learning-rate", "0,01"), "'0,01' is not a number: write 0.01"),
         (("--filters", "8,8,16"), "'8,8,16' is not a whole number: no commas, and spaces"),
         (("--learning_rate=0.1",), "--learning_rate=0.1; did you mean --learning-rate?"),
+        (("--lr", "0.1"), "--lr 0.1; did you mean --learning-rate?"),
         (("--chekpoints", "a", "--sed", "1"), "did you mean --checkpoints --seed?"),
         (("--dataset", "mnist"), "--dataset: invalid choice: 'mnist'"),
         (("--precision", "float8"), "--precision: invalid choice: 'float8'"),

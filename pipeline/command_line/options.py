@@ -58,14 +58,23 @@ class Parser(argparse.ArgumentParser):
         """Parses a command line; to an option that there is not, the nearest one is named."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            wrong = [text.partition("=")[0] for text in unknown if text.startswith("-")]
-            near = [
-                option for text in wrong for option in difflib.get_close_matches(text, known, 1)
-            ]
+            near = [option for text in unknown if (option := self._nearest(text))]
             hint = f"; did you mean {' '.join(near)}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return parsed
+
+    def _nearest(self, text: str) -> str | None:
+        if not text.startswith("-"):
+            return None
+        wrong = text.partition("=")[0].strip("-")
+        options = [option for action in self._actions for option in action.option_strings]
+        names = {option.strip("-"): option for option in options if option.startswith("--")}
+        # --lr for --learning-rate; not the "l" of "-l".
+        initials = {"".join(word[0] for word in name.split("-")): name for name in names}
+        if len(wrong) > 1 and wrong in initials:
+            return names[initials[wrong]]
+        near = difflib.get_close_matches(wrong, names, 1)
+        return names[near[0]] if near else None
 
     def error(self, message: str) -> NoReturn:
         """Prints the complaint and exits with status 2."""

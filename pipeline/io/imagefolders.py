@@ -19,7 +19,9 @@ HELD_OUT = 0.2  # share of the images that stands in for such a part
 
 def holds_image_folders(root: Path) -> bool:
     """Says whether a folder looks as `read_image_folders` needs it."""
-    return (root / TRAIN).is_dir() or any(_has_pictures(folder) for folder in _folders(root))
+    classes = list(_folders(root))
+    alone = len(classes) > 1 and all(map(_has_pictures, classes))
+    return (root / TRAIN).is_dir() or alone
 
 
 def read_image_folders(root: Path, size: int) -> Dataset:

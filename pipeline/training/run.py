@@ -211,8 +211,8 @@ class Run:
             if named and self.start_epoch == self.options.epochs < histories.epochs(found):
                 raise UserError(
                     f"{self.report_path} would be replaced by a report on epoch "
-                    f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give another "
-                    "output folder"
+                    f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give it "
+                    "another output folder"
                 )
         if self.checkpoint:
             return
