@@ -87,6 +87,22 @@ def test_the_imagenet_stem_leaves_an_eighth_by_the_second_stage():
     assert model.get_layer("conv5_1_add").output.shape[1:3] == (7, 7)
 
 
+@pytest.mark.parametrize(("width", "height"), [(224, 224), (64, 64), (100, 75)])
+def test_the_imagenet_stem_is_for_images_of_any_size_with_the_same_weights(width, height):
+    model = ResNet.build(width, height, 3, 10, (1, 1), (4, 8, 16), dataset="imagenet")
+    before, after = model.get_layer("avg_pool").input, model.get_layer("avg_pool").output
+    assert before.shape[1:3] == (-(-height // 8), -(-width // 8))
+    assert after.shape[1:] == (1, 1, 16)
+    at_224 = ResNet.build(224, 224, 3, 10, (1, 1), (4, 8, 16), dataset="imagenet")
+    assert [w.shape for w in model.weights] == [w.shape for w in at_224.weights]
+
+
+def test_resnet_50_of_imagenet_has_25595060_parameters():
+    filters = (64, 256, 512, 1024, 2048)
+    model = ResNet.build(224, 224, 3, 1000, (3, 4, 6, 3), filters, dataset="imagenet")
+    assert model.count_params() == 25_595_060
+
+
 # the module
 
 

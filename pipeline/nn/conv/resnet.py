@@ -17,14 +17,14 @@ class _Stem(NamedTuple):
     stride: int
     max_pool: bool
     """Whether BN, ReLU and a 3x3 max pool of stride 2 follow the convolution."""
-    final_pool: int
-    """Side of the average pool in front of the classifier."""
+    final_pool: int | None
+    """Side of the average pool in front of the classifier; None where it takes the whole map."""
 
 
 STEMS = {
     "cifar10": _Stem(kernel=3, stride=1, max_pool=False, final_pool=8),
     "tiny_imagenet": _Stem(kernel=5, stride=1, max_pool=True, final_pool=8),
-    "imagenet": _Stem(kernel=7, stride=2, max_pool=True, final_pool=7),
+    "imagenet": _Stem(kernel=7, stride=2, max_pool=True, final_pool=None),
 }
 
 
@@ -176,14 +176,15 @@ class ResNet:
                 )
 
         rows, columns = x.shape[1:3]
-        if rows % stem.final_pool or columns % stem.final_pool or not rows * columns:
+        pool = (stem.final_pool, stem.final_pool) if stem.final_pool else (rows, columns)
+        if rows % pool[0] or columns % pool[1]:
             raise NetworkError(
                 f"{width}x{height} images leave a {columns}x{rows} map after {len(stages)} stages, "
                 f"which the {stem.final_pool}x{stem.final_pool} average pool cannot divide"
             )
         x = layers.BatchNormalization(epsilon=bn_eps, momentum=bn_mom, name="bn")(x)
         x = layers.ReLU(name="relu")(x)
-        x = layers.AveragePooling2D(stem.final_pool, name="avg_pool")(x)
+        x = layers.AveragePooling2D(pool, name="avg_pool")(x)
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(classes, kernel_regularizer=keras.regularizers.L2(reg), name="fc")(x)
         # Probabilities stay float32 under mixed precision: half the digits would not sum to 1.
