@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 import specialfiles
+from PIL import Image
 
 from pipeline.io import imagefiles
-from pipeline.io.imagefiles import read_images
+from pipeline.io.imagefiles import decoded, list_images, look_at, read_images
 
 SIZE = 64
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -107,7 +108,7 @@ def test_a_truncated_file_is_found_and_named(tmp_path, photo, keep, capfd):
     _, problems = read([photo, changed(tmp_path / "cut.JPEG", cut), photo])
     assert list(problems) == [1]
     assert str(tmp_path / "cut.JPEG") in problems[1]
-    assert "damaged" in problems[1]
+    assert ("damaged" if cut else "is empty") in problems[1]
     assert capfd.readouterr().err == ""  # nor does libjpeg say so without a name
 
 
@@ -198,6 +199,104 @@ def test_all_kinds_of_pictures_are_read(tmp_path, suffix):
     assert problems == {}
     np.testing.assert_allclose(images[0].astype(int), 255, atol=3)
     assert read([file])[1] == {0: f"{file} has 32x48 pixels instead of 64x64"}
+
+
+# pictures as viewers show them
+
+HALVES = np.zeros((48, 32, 3), np.uint8)  # red above, blue below
+HALVES[:24], HALVES[24:] = RED, BLUE
+
+
+def shown(path, image, **settings):
+    """What is read of an image that Pillow has written."""
+    image.save(path, **settings)
+    return decoded(str(path), path.read_bytes()).astype(int)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_a_picture_is_turned_as_its_camera_was_held(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera's top is to the right
+    image = shown(tmp_path / f"a.{suffix}", Image.fromarray(HALVES), exif=exif)
+    assert image.shape == (32, 48, 3)
+    np.testing.assert_allclose(image[16, 40], RED, atol=12)
+    np.testing.assert_allclose(image[16, 8], BLUE, atol=12)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("CMYK", "tiff"), ("P", "png")])
+def test_colours_are_right_however_they_are_stored(tmp_path, mode, suffix):
+    image = shown(tmp_path / f"a.{suffix}", Image.fromarray(HALVES).convert(mode))
+    np.testing.assert_allclose(image[[8, 40], 16], [RED, BLUE], atol=12)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_8_are_kept(tmp_path, suffix, channels):
+    levels = np.arange(48 * 32 * channels, dtype=np.uint16).reshape(48, 32, channels) * 14
+    file = written(tmp_path / f"a{suffix}", levels)
+    image = decoded(file, content(file))
+    expected = np.broadcast_to(levels[..., ::-1] // 256, (48, 32, 3))
+    np.testing.assert_allclose(image.astype(int), expected, atol=1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_is_white_and_what_is_half_is_half(tmp_path, suffix, mode):
+    image = Image.fromarray(HALVES * 0).convert(mode)
+    alpha = np.full((48, 32), 255, np.uint8)
+    alpha[:16], alpha[16:32] = 0, 128
+    image.putalpha(Image.fromarray(alpha))
+    if (mode, suffix) == ("LA", "webp"):
+        image = image.convert("RGBA")  # as which WebP has it
+    image = shown(tmp_path / f"a.{suffix}", image, **{"lossless": True} if suffix == "webp" else {})
+    np.testing.assert_allclose(image[[8, 24, 40], 16, 0], [255, 127, 0], atol=1)
+
+
+def test_a_colour_that_stands_for_transparency_is_white(tmp_path):
+    image = Image.fromarray(HALVES).convert("P", palette=Image.Palette.ADAPTIVE)
+    blue = image.getpixel((16, 40))
+    image = shown(tmp_path / "a.png", image, transparency=blue)
+    np.testing.assert_array_equal(image[[8, 40], 16], [RED, [255] * 3])
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_jpeg_is_made_smaller_while_it_is_decoded(tmp_path, reduction):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.repeat(HALVES, 3, axis=0)).save(tmp_path / "a.jpg", exif=exif)
+    file = tmp_path / "a.jpg"
+    image = decoded(str(file), file.read_bytes(), reduction)
+    assert image.shape == (32 // reduction, 144 // reduction, 3)
+    np.testing.assert_allclose(image[1, -2].astype(int), RED, atol=12)
+    np.testing.assert_allclose(image[1, 1].astype(int), BLUE, atol=12)
+
+
+def test_what_decoders_note_of_a_picture_that_is_whole_is_no_damage(tmp_path, photo, capfd):
+    profile = b"\0\0\2\x0cADBE" + bytes(28) + b"acsp" + bytes(484)  # one that libpng dislikes
+    Image.open(photo).save(tmp_path / "a.png", icc_profile=profile)
+    cv2.imread(str(tmp_path / "a.png"))
+    assert "libpng warning: iCCP" in capfd.readouterr().err
+    assert read([str(tmp_path / "a.png")])[1] == {}
+
+
+def test_a_look_at_files_keeps_what_a_function_makes_of_them(tmp_path, photo):
+    text = changed(tmp_path / "text.JPEG", b"hello")
+    files = [photo, text, *[photo] * 150]
+    looks = list(look_at(files, lambda content, image: (len(content), image.shape)))
+    size = os.path.getsize(photo)
+    assert looks[:1] + looks[2:] == [(size, (SIZE, SIZE, 3))] * 151
+    assert str(looks[1]) == f"{text} is truncated, damaged or not an image"
+
+
+def test_pictures_of_all_kinds_are_found_in_a_folder_and_below(tmp_path):
+    names = ["a.jpg", "b.JPEG", "c.PNG", "d.webp", "e.bmp", "f.tif", "below/g.tiff"]
+    (tmp_path / "below").mkdir()
+    for name in [*names, "notes.txt", "._a.jpg"]:
+        (tmp_path / name).touch()
+    assert sorted(list_images(tmp_path)) == sorted(str(tmp_path / name) for name in names)
+
+
+# what could fill the memory
 
 
 def memory_taken(function):

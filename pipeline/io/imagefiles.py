@@ -1,6 +1,8 @@
 """Decoding image files on all cores, and telling the damaged ones."""
 
+import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -8,21 +10,34 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
 from imutils import paths
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
-from pipeline.io.imagesize import image_size
+from pipeline.io.imagesize import JPEG, OTHERS, PNG, image_size
 
+SUFFIXES = (*paths.image_types, ".webp")
 BLOCK = 1000  # images decoded, and kept in memory, at a time
 # No camera's pictures come near these; what is above them could fill the memory.
 FILE_BYTES_LIMIT = 2**28
 PIXELS_LIMIT = 10**8  # 300 MB once decoded, in every thread
+
+# By how much an image is made smaller while it is decoded, and OpenCV's flags for it.
+REDUCTIONS = {
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+# What decoders say of images that are whole: of colour profiles and notes that they do not know.
+_HARMLESS = re.compile(r"^(libpng warning: (?!IDAT).*|TIFF\w+: Warning, .*)$", re.MULTILINE)
+
+Found = TypeVar("Found")
 
 
 def list_images(folder: Path) -> list[str]:
@@ -30,7 +45,7 @@ def list_images(folder: Path) -> list[str]:
 
     Archives made on a Mac have a hidden `._name.png` beside each, which is not one.
     """
-    files = paths.list_images(str(folder))
+    files = paths.list_files(str(folder), validExts=SUFFIXES)
     return [file for file in files if not os.path.basename(file).startswith(".")]
 
 
@@ -61,12 +76,76 @@ def read_images(
         for start in range(0, len(files), BLOCK):
             block = files[start : start + BLOCK]
             images = np.empty((len(block), size, size, 3), dtype=np.uint8)
-            with _stderr_kept() as complaints:
-                problems = pool.starmap(partial(_decode, fit=fit), zip(block, images, strict=True))
-                complained = bool(_text(complaints))
-            if complained:  # nobody says about which file: one at a time, it is known
-                problems = [_decode_alone(*pair, fit) for pair in zip(block, images, strict=True)]
+            problems = _heeded(pool, partial(_decode, fit=fit), zip(block, images, strict=True))
             yield images, {index: error for index, error in enumerate(problems) if error}
+
+
+def look_at(
+    files: Sequence[str], function: Callable[[bytes, np.ndarray], Found]
+) -> Iterator[Found | UserError]:
+    """Decodes image files of any size on all cores, and keeps what a function makes of each.
+
+    Args:
+        files: their paths.
+        function: takes a file's content and its image, uint8 RGB (height, width, 3).
+
+    Yields:
+        For each file in order what the function returns, or what is wrong with the file.
+    """
+
+    def look(file: str) -> Found | UserError:
+        try:
+            content = read_image_file(file)
+            return function(content, decoded(file, content))
+        except UserError as error:
+            return error
+
+    block = BLOCK // 10  # so that a progress bar moves
+    with _threads() as pool:
+        for start in range(0, len(files), block):
+            yield from _heeded(pool, look, ((file,) for file in files[start : start + block]))
+
+
+def read_image_file(file: str) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+        UserError: it cannot be read, or it is empty or larger than any picture.
+    """
+    try:
+        content = read_regular(file, FILE_BYTES_LIMIT)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    if not content:
+        raise UserError(f"{file} is empty")
+    return content
+
+
+def decoded(file: str, content: bytes, reduction: int = 1, size: int | None = None) -> np.ndarray:
+    """Decodes an image as a viewer shows it: turned as its EXIF data say, and without an alpha
+    channel, on white.
+
+    Args:
+        file: its name, for errors.
+        content: of the file.
+        reduction: by how much a JPEG may be made smaller, 1 or a key of `REDUCTIONS`: decoding
+            then takes less time. Other images come as large as they are.
+        size: how many pixels wide and high the image must be; any, if left out.
+
+    Returns:
+        uint8 RGB (height, width, 3); a JPEG's height and width divided by `reduction`, rounded up.
+
+    Raises:
+        UserError: it is truncated, damaged, not an image, of another size or absurdly large.
+    """
+    found = image_size(content)
+    if found and (problem := _wrong_size(*found, size)):
+        raise UserError(f"{file} has {problem}")
+    # From memory; reading the file itself, OpenCV fills up a truncated JPEG with gray.
+    image = found and _decoded(content, reduction if content.startswith(JPEG) else 1)
+    if image is None:
+        raise UserError(f"{file} is truncated, damaged or not an image")
+    return image
 
 
 @contextmanager
@@ -84,19 +163,10 @@ def _decode(
 ) -> UserError | None:
     """Decodes a file into `target`, or returns what is wrong with it."""
     try:
-        content = read_regular(file, FILE_BYTES_LIMIT)
-    except OSError as error:
-        return UserError(f"{file} cannot be read: {error.strerror}")
-    size = image_size(content)
-    if size and (problem := _wrong_size(*size, None if fit else len(target))):
-        return UserError(f"{file} has {problem}")
-    # From memory; reading the file itself, OpenCV fills up a truncated JPEG with gray.
-    image = size and _decoded(content)
-    if image is None:
-        return UserError(f"{file} is truncated, damaged or not an image")
-    if fit:
-        image = fit(image)
-    target[:] = image
+        image = decoded(file, read_image_file(file), size=None if fit else len(target))
+    except UserError as error:
+        return error
+    target[:] = fit(image) if fit else image
     return None
 
 
@@ -108,20 +178,61 @@ def _wrong_size(width: int, height: int, size: int | None) -> str | None:
     return None
 
 
-def _decoded(content: bytes) -> np.ndarray | None:
+def _decoded(content: bytes, reduction: int) -> np.ndarray | None:
+    data = np.frombuffer(content, dtype=np.uint8)
     try:
-        return cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        if _has_alpha(content):
+            return _on_white(content)
+        if reduction == 1:
+            return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(data, REDUCTIONS[reduction])
+        return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
     except cv2.error:
         return None
 
 
-def _decode_alone(
-    file: str, target: np.ndarray, fit: Callable[[np.ndarray], np.ndarray] | None
-) -> UserError | None:
+def _has_alpha(content: bytes) -> bool:
+    if content.startswith(JPEG):
+        return False
+    if content.startswith(PNG):  # https://www.w3.org/TR/png-3/#3colourType, #11tRNS
+        return content[25] in (4, 6) or b"tRNS" in content[: content.find(b"IDAT")]
+    with Image.open(io.BytesIO(content), formats=OTHERS) as image:
+        return image.has_transparency_data
+
+
+def _on_white(content: bytes) -> np.ndarray | None:
+    # OpenCV leaves the channel out, and shows the colours that were not to be seen.
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", *OTHERS)) as image:
+            picture = ImageOps.exif_transpose(image).convert("RGBA")
+    except Exception:  # Pillow raises nearly anything over a damaged file
+        return None
+    white = Image.new("RGBA", picture.size, "white")
+    return np.array(Image.alpha_composite(white, picture).convert("RGB"))
+
+
+def _heeded(
+    pool: ThreadPool, decode: Callable[..., Found | UserError], arguments: Iterator[tuple]
+) -> list[Found | UserError]:
+    """Decodes on all threads, and takes what a decoder complains of for what is wrong."""
+    arguments = list(arguments)
     with _stderr_kept() as complaints:
-        problem = _decode(file, target, fit)
+        results = pool.starmap(decode, arguments)
+        complained = bool(_text(complaints))
+    if complained:  # nobody says about which file: one at a time, it is known
+        results = [_decode_alone(decode, *of_file) for of_file in arguments]
+    return results
+
+
+def _decode_alone(
+    decode: Callable[..., Found | UserError], file: str, *arguments: Any
+) -> Found | UserError:
+    with _stderr_kept() as complaints:
+        result = decode(file, *arguments)
         complaint = _text(complaints)
-    return problem or (UserError(f"{file} is damaged ({complaint})") if complaint else None)
+    if isinstance(result, UserError) or not complaint:
+        return result
+    return UserError(f"{file} is damaged ({complaint})")
 
 
 @contextmanager
@@ -140,4 +251,4 @@ def _stderr_kept() -> Iterator[BinaryIO]:
 
 def _text(file: BinaryIO) -> str:
     file.seek(0)
-    return file.read().decode(errors="replace").strip()
+    return _HARMLESS.sub("", file.read().decode(errors="replace")).strip()
