@@ -118,9 +118,9 @@ class Run:
         folders = dict.fromkeys((real(output), real(self.checkpoints)))
         self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
         self._model_path = Path(options.model) if options.model else None
+        self._refuse_to_overwrite()
         if self._model_path:
             self._prepare_model(folders)
-        self._refuse_to_overwrite()
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.remembered["backend"]:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
@@ -183,7 +183,8 @@ class Run:
             OSError: it cannot be written.
         """
         if self._model_path:
-            self._refuse_to_overwrite_model(history)
+            # A model of a branch that this run has left is its own as well.
+            self._refuse_to_overwrite_model(self.history or history)
             save_model(self._model_path, network, spec, history)
             print(f"model: {self._model_path}")
 
