@@ -1,6 +1,7 @@
 """What is kept of a run, and its page made again of that."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -22,7 +23,7 @@ def kept():
     images = np.repeat((load_digits().images[:4] * 15).astype(np.uint8)[..., None], 3, axis=-1)
     probabilities = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]]
     predictions = Predictions(probabilities, np.arange(4, dtype=np.int32), ("a", "b", "<i>", "é"))
-    return KeptPredictions(predictions, {3: images[3], 2: images[2]}, images[:3])
+    return KeptPredictions(predictions, 7, {3: images[3], 2: images[2]}, images[:3])
 
 
 def test_what_is_kept_comes_back(kept, tmp_path):
@@ -33,13 +34,14 @@ def test_what_is_kept_comes_back(kept, tmp_path):
         ours, theirs = getattr(again.predictions, name), getattr(kept.predictions, name)
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
+    assert again.epochs == 7
     assert list(again.mistakes) == [3, 2]
     np.testing.assert_array_equal(again.mistakes[2], kept.mistakes[2])
     np.testing.assert_array_equal(again.augmented, kept.augmented)
 
 
 def test_predictions_without_pictures_come_back(kept, tmp_path):
-    KeptPredictions(kept.predictions).write(tmp_path / "kept.npz")
+    KeptPredictions(kept.predictions, 7).write(tmp_path / "kept.npz")
     again = KeptPredictions.read(tmp_path / "kept.npz")
     assert again.mistakes == {}
     assert len(again.augmented) == 0
@@ -60,6 +62,7 @@ def test_the_same_predictions_make_the_same_file(kept, tmp_path):
         {"labels": np.arange(1, 5)},
         {"label_names": np.array(["a", "b"])},
         {"label_names": np.arange(4)},
+        {"epochs": np.arange(2)},
         {"mistakes": np.array([3, 4])},
         {"mistakes": np.array([3])},
         {"mistaken_images": np.zeros((2, 8, 8), np.uint8)},
@@ -153,6 +156,19 @@ def test_a_page_made_again_is_the_one_of_the_runs_end(output):
     page.unlink()
     assert FinishedRun.read(output, "toy").write_page() == page
     assert page.read_text() == first
+
+
+def test_predictions_of_an_earlier_end_are_left_out(output, tmp_path):
+    """The run went on since, and was interrupted."""
+    shutil.copytree(output, tmp_path / "run")
+    history = json.loads((tmp_path / "run" / "toy.json").read_text())
+    longer = {name: [*values, 0.5] for name, values in history.items()}
+    (tmp_path / "run" / "toy.json").write_text(json.dumps(longer))
+    finished = FinishedRun.read(tmp_path / "run", "toy")
+    assert (finished.kept, finished.text) == (None, None)
+    page = finished.write_page().read_text()
+    assert "50.00%" in page
+    assert "of the validation images are classified right" in page
 
 
 def test_a_page_that_cannot_be_written_does_not_cost_the_runs_end(tmp_path, capsys):

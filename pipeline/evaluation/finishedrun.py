@@ -43,11 +43,13 @@ class KeptPredictions:
 
     Attributes:
         predictions: for the test images.
+        epochs: that the network was trained by then.
         mistakes: the worst of them, uint8 RGB (height, width, 3), by the image's index.
         augmented: examples of what the training saw, uint8 RGB (k, height, width, 3).
     """
 
     predictions: Predictions
+    epochs: int
     mistakes: Mapping[int, np.ndarray] = field(default_factory=dict)
     augmented: np.ndarray | None = None
 
@@ -61,6 +63,7 @@ class KeptPredictions:
             probabilities=self.predictions.probabilities,
             labels=self.predictions.labels,
             label_names=np.array(self.predictions.label_names),
+            epochs=np.int64(self.epochs),
             mistakes=np.array(list(self.mistakes), np.int64),
             mistaken_images=np.stack(mistakes) if mistakes else none,
             augmented_images=none if self.augmented is None else self.augmented,
@@ -93,7 +96,7 @@ class KeptPredictions:
 
     @classmethod
     def _checked(cls, arrays: Mapping[str, np.ndarray]) -> KeptPredictions:
-        names = arrays["label_names"]
+        names, epochs = arrays["label_names"], int(arrays["epochs"])
         predictions = Predictions(arrays["probabilities"], arrays["labels"], tuple(names.tolist()))
         mistakes, images, augmented = (
             arrays[name] for name in ("mistakes", "mistaken_images", "augmented_images")
@@ -112,7 +115,7 @@ class KeptPredictions:
         if not sound:
             raise ValueError("its arrays do not fit together")
         shown = dict(zip(mistakes.tolist(), images, strict=True))
-        return cls(predictions, shown, augmented)
+        return cls(predictions, epochs, shown, augmented)
 
 
 def _are_pictures(array: np.ndarray) -> bool:
@@ -131,6 +134,9 @@ class FinishedRun:
         record: its options, and what the result depends on beside them.
         text: the report.
         kept: its predictions.
+
+    Text and predictions of a run that has gone on since, and has not come to its end again, are
+    left out.
     """
 
     name: str
@@ -160,6 +166,8 @@ class FinishedRun:
             text = None
         try:
             kept = KeptPredictions.read(predictions_path(output, name))
+            if kept.epochs != histories.epochs(history):
+                text = kept = None
         except FileNotFoundError:
             kept = None
         return cls(name, output, history, record, text, kept)

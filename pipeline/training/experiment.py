@@ -193,6 +193,7 @@ def train(
 
     from pipeline.evaluation.predictions import predict
     from pipeline.training.assembly import make_batches, make_classifier
+    from pipeline.training.history import epochs
     from pipeline.training.loop import fit
     from pipeline.training.run import Run
 
@@ -240,7 +241,7 @@ def train(
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)
     run.save_model(classifier.network, spec, history)
-    run.write_page(predictions, data.test_images, train_batches, spec.preprocessor)
+    run.write_page(predictions, epochs(history), data.test_images, train_batches, spec.preprocessor)
     return Result(classifier.network, spec, history, predictions)
 
 

@@ -281,6 +281,7 @@ class Run:
     def write_page(
         self,
         predictions: Predictions,
+        epochs: int,
         test_images: Images,
         train_batches: TrainingBatches,
         preprocessor: MeanPreprocessor | ScalePreprocessor,
@@ -291,6 +292,7 @@ class Run:
 
         Args:
             predictions: for the test images.
+            epochs: that the network was trained.
             test_images: of which the worst mistakes are shown.
             train_batches: of which some images are shown.
             preprocessor: that was applied to them.
@@ -299,7 +301,7 @@ class Run:
             worst = predictions.mistakes(MISTAKES)
             mistakes = dict(zip(worst.tolist(), test_images[worst], strict=True))
             seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
-            kept = KeptPredictions(predictions, mistakes, preprocessor.restore(seen))
+            kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
             kept.write(predictions_path(self.output, self.name))
             FinishedRun.read(self.output, self.name).write_page()
         except (OSError, UserError) as error:
