@@ -26,7 +26,8 @@ def main() -> None:
     parser = training_parser(__doc__, config.EXPERIMENTS[first])
     add = parser.add_argument
     models = tuple(config.EXPERIMENTS)
-    add("-m", "--model", dest="network", choices=models, default=first, help="default: %(default)s")
+    whose = "whose ResNet-18 to train (default: %(default)s)"
+    add("-m", "--model", dest="network", choices=models, default=first, help=whose)
     add("--compare", action="store_true", help="compare the runs in OUTPUT instead of training")
     args = parser.parse_args()
 

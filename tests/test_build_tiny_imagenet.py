@@ -184,7 +184,7 @@ def test_existing_files_are_refused_unless_overwritten(root, build, refused):
     hdf5 = root / "hdf5"
     hdf5.mkdir()
     (hdf5 / "val.hdf5").write_text("precious")
-    assert "val.hdf5 exists already: replace it with --overwrite" in refused(*options(root))
+    assert "val.hdf5 exists already: overwrite it" in refused(*options(root))
     assert (hdf5 / "val.hdf5").read_text() == "precious"
     assert visible(hdf5) == {"val.hdf5"}
     build(*options(root, "--overwrite"))

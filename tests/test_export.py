@@ -232,7 +232,7 @@ def test_an_existing_folder_is_replaced_only_if_asked_for_and_if_it_is_an_export
     folder = tmp_path / "export"
     run("export.py", *export)
     (folder / "preprocess.json").write_text("old")
-    assert "name a new folder, or replace it: --overwrite" in refused("export.py", *export)
+    assert "exists already: overwrite it, or name a new folder" in refused("export.py", *export)
     assert (folder / "preprocess.json").read_text() == "old"
     run("export.py", *export, "--overwrite")
     assert json.loads((folder / "preprocess.json").read_text())["format"] == "SavedModel"

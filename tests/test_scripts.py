@@ -22,6 +22,7 @@ pytestmark = pytest.mark.thorough
 
 TINY = ["--stages", "1", "--filters", "4", "8", "--batch-size", "128"]
 EPOCHS = 5
+EPOCH = re.compile(r"^ +(\d+/\d+) ", re.MULTILINE)  # opens the line of an epoch
 
 
 def checkpoint(output: Path, epoch: int, folder: str = "checkpoints") -> Path:
@@ -112,7 +113,7 @@ def test_another_batch_size_on_resume_keeps_the_schedules_place(modern, tmp_path
     assert rates == pytest.approx([0.2 * 14 / 22, 0.15878, 0], abs=1e-4)
 
 
-def test_a_run_leaves_history_curve_report_and_options(straight):
+def test_a_run_leaves_history_curve_report_model_and_options(straight):
     history = json.loads((straight / "resnet_cifar10.json").read_text())
     measures = ["loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(measures, 5)
@@ -122,6 +123,7 @@ def test_a_run_leaves_history_curve_report_and_options(straight):
     report = (straight / "resnet_cifar10_report.txt").read_text()
     accuracy = re.search(r"accuracy +(\d\.\d{4}) +1000", report)[1]
     assert float(accuracy) == pytest.approx(history["val_accuracy"][-1], abs=1e-4)
+    assert keras.models.load_model(straight / "resnet_cifar10_watched.hdf5").count_params() > 0
     record = json.loads((straight / "resnet_cifar10_options.json").read_text())
     assert record["options"]["filters"] == [4, 8]
     assert record["versions"]["keras"] == keras.__version__
@@ -133,6 +135,7 @@ def test_the_learning_rate_can_be_changed_from_any_kept_checkpoint(copied):
         *("--model", checkpoint(copied, 2), "--start_epoch", 2),
     )
     assert "--learning-rate: 0.1 -> 0.01" in printed
+    assert EPOCH.findall(printed) == ["3/3"]
     history = json.loads((copied / "resnet_cifar10.json").read_text())
     assert history["learning_rate"] == [0.1, 0.1, 0.01]
     # What the abandoned epochs had reached is still there.
@@ -142,7 +145,7 @@ def test_the_learning_rate_can_be_changed_from_any_kept_checkpoint(copied):
 
 def test_a_resumed_run_that_has_reached_its_epoch_only_reports(copied):
     printed = run("resnet_cifar10.py", "-o", copied, "--resume")
-    assert "Epoch" not in printed
+    assert not EPOCH.search(printed)
     assert "accuracy" in printed
 
 
@@ -199,6 +202,8 @@ def test_divergence_stops_with_epoch_batch_and_what_to_do(straight, tmp_path):
         (["--data", "nowhere"], "nowhere: there is no such file or folder"),
         (["--epochs", "0"], "--epochs: 0 is below 1"),
         (["--filters", "16", "16", "32"], "got 3 filters (16, 16, 32) for 3 stages"),
+        (["--output", "README.md"], "--output README.md is a file: name a folder"),
+        (["--resume", "--checkpoints", "nowhere"], "no checkpoint in nowhere: name the folder"),
         (["--learning-rate", "nan"], "nan is not a positive number"),
         (["--precision", "float8"], "invalid choice: 'float8'"),
         (["--output", "README.md/output"], "README.md/output: Not a directory"),

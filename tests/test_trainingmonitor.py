@@ -115,8 +115,14 @@ def test_the_learning_rate_is_drawn_whoever_lowers_it():
 
 def test_the_plot_says_of_what_it_is():
     history = {"loss": [2.0, 1.0], "val_loss": [2.5, 1.5]}
-    words = {"title": "pets"}, {"validation": "test set"}, {"regularized": True}, {}
-    assert len({plot(history, **word) for word in words}) == 4
+    words = (
+        {"title": "pets"},
+        {"title": "$ of a folder's $name_"},
+        {"validation": "test set"},
+        {"regularized": True},
+        {},
+    )
+    assert len({plot(history, **word) for word in words}) == 5
 
 
 def test_the_plot_is_sharp_enough_for_a_report():

@@ -107,7 +107,7 @@ def plot(
     for ax in axes:
         ax.grid(alpha=0.3)
     figure.align_ylabels(axes)
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title, fontsize="medium", parse_math=False)  # a folder may be named "$"
     axes[2].set_xlabel("epoch")
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[2].set_xlim(0.5, count + 0.5)

@@ -67,12 +67,12 @@ def check_output(output: Path, overwrite: bool) -> None:
             the folder that it is to be in does not exist.
     """
     if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}, make it first")
+        raise UserError(f"{output}: there is no folder {output.parent}, make it first")
     if not output.exists():
         return
     if not overwrite:
-        raise UserError(f"--output {output} exists: name a new folder, or replace it: --overwrite")
+        raise UserError(f"{output} exists already: overwrite it, or name a new folder")
     of_exports = {ABOUT, CLASSIFY, NETWORK, "__pycache__", *(f.network for f in FORMATS.values())}
     for found in output.iterdir() if output.is_dir() else [output]:
         if found.name not in of_exports:
-            raise UserError(f"{found} is not of an export: name a new folder with --output")
+            raise UserError(f"{found} is not of an export: name a new folder")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.errors import one_line
 from pipeline.nn.spec import Architecture
 from pipeline.training.recipe import Recipe
 
@@ -224,7 +225,7 @@ def train(
     keras.utils.set_random_seed(options.seed)
     classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
 
-    name = data.name or options.dataset
+    name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""
     print(
         f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train on, "
