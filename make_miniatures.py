@@ -1,11 +1,12 @@
-"""Lay out miniatures of both data sets, to try everything without a download.
+"""Lay out miniatures of the data sets, to try everything without a download.
 
   python make_miniatures.py output/miniatures
 
-In a few seconds: cifar10, a folder of pictures with 2,000 training and 1,000 test images, and
+In a few seconds: cifar10, a folder of pictures with 2,000 training and 1,000 test images;
 tiny-imagenet-200 in the published layout with 10 training and 5 validation images of each of its
-200 classes. They are windows of two photographs that come with scikit-learn: what a network learns
-from them says nothing of the real data sets.
+200 classes; and photographs of many sizes, 60 of each of two classes. They are windows of two
+photographs that come with scikit-learn: what a network learns from them says nothing of the real
+data sets.
 """
 
 import shutil
@@ -25,17 +26,21 @@ def main() -> None:
         raise UserError(f"{folder} exists already: name a new folder")
 
     # Only now, so that --help and wrong options are answered at once.
-    from pipeline.io.miniatures import write_cifar10, write_tiny_imagenet
+    from pipeline.io.miniatures import write_cifar10, write_photographs, write_tiny_imagenet
 
     # data, in their place only when they are complete
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     write_cifar10(unfinished / "cifar10")
     write_tiny_imagenet(unfinished / "tiny-imagenet-200")
+    write_photographs(unfinished / "photographs")
     unfinished.rename(folder)
 
     # report
-    print(f"{folder / 'cifar10'} for --data, {folder / 'tiny-imagenet-200'} for --dataset-path")
+    print(
+        f"{folder / 'cifar10'} for --data, {folder / 'tiny-imagenet-200'} for --dataset-path, "
+        f"{folder / 'photographs'} for --images"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import numpy as np
 
 from pipeline.augmentation.draw import Draw
 from pipeline.augmentation.rectangles import centred_rectangle, draw_rectangles
+from pipeline.io.imagefiles import REDUCTIONS
+from pipeline.io.photographs import Photograph
 
 
 class AffineAugmenter:
@@ -161,6 +163,59 @@ class RandomResizedCrop:
             part = image[top:bottom, left:right]
             cv2.resize(part, (width, height), target, interpolation=cv2.INTER_LINEAR)
         return resized
+
+
+class PhotographCrop:
+    """Cuts a rectangle out of every photograph and resizes it to one size.
+
+    What `RandomResizedCrop` does, but straight from the files: the rectangle is drawn first, so
+    that a JPEG much larger than needed is made smaller while it is decoded, which takes less time.
+
+    Args:
+        size: width and height of the result, in pixels.
+        scale: least area of a rectangle, as a fraction of the photograph's; the largest is 1.
+        ratio: least and largest width divided by height.
+    """
+
+    def __init__(self, size: int, scale: float, ratio: tuple[float, float] = (3 / 4, 4 / 3)):
+        self.size, self.scale, self.ratio = size, scale, ratio
+
+    def __call__(self, photographs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Decodes, crops and resizes every photograph of a batch.
+
+        Args:
+            photographs: `Photograph`s, an array of objects (batch,).
+            rng: where the rectangles are drawn from.
+
+        Returns:
+            uint8 RGB (batch, size, size, 3).
+
+        Raises:
+            UserError: a file cannot be decoded any more.
+        """
+        images = np.empty((len(photographs), self.size, self.size, 3), dtype=np.uint8)
+        for photograph, target in zip(photographs, images, strict=True):
+            part = self._decode(photograph, self._draw(photograph, rng))
+            cv2.resize(part, (self.size, self.size), target, interpolation=cv2.INTER_AREA)
+        return images
+
+    def _draw(self, photograph: Photograph, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        height, width = photograph.height, photograph.width
+        scale = (self.scale, 1.0)
+        (rectangle,) = draw_rectangles(1, height, width, scale, self.ratio, rng).tolist()
+        return rectangle if any(rectangle) else centred_rectangle(height, width, self.ratio)
+
+    def _decode(self, photograph: Photograph, rectangle: tuple[int, int, int, int]) -> np.ndarray:
+        top, left, bottom, right = rectangle
+        side = min(bottom - top, right - left)
+        reduction = max((n for n in REDUCTIONS if side >= n * self.size), default=1)
+        image = photograph.decode(reduction)
+        if image.shape[0] == photograph.height:  # it is no JPEG
+            reduction = 1
+        # No less than a pixel, as the rectangle of an extremely long picture could be.
+        return image[
+            top // reduction : -(-bottom // reduction), left // reduction : -(-right // reduction)
+        ]
 
 
 def mirror(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:

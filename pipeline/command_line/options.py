@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on.
-OF_THE_NETWORK = ("dataset", "stages", "filters", "recipe")
+# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
+# which images they have not seen.
+OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
 # What options were called by earlier versions, whose checkpoints still have them.
 FORMER_NAMES = {"hdf5": "data"}
 
@@ -127,7 +128,9 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     if len(experiment.datasets) > 1:
         names = tuple(experiment.datasets)
         add("--dataset", choices=names, help="what to train on (default: %(default)s)")
-    if experiment.data:
+    if experiment.size:
+        add_photograph_options(parser)
+    elif experiment.data:
         add(
             "--hdf5",
             "--data",
@@ -153,6 +156,10 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     if experiment.watched:
         rate = "of the epochs to come, such as 0.01 (default: %(default)s)"
     add("--learning-rate", type=_positive_float, metavar="LR", help=rate)
+    if experiment.networks:
+        networks = tuple(experiment.networks)
+        brings = "network, with its own stages and filters (default: those below)"
+        add("--network", choices=networks, help=brings)
     if experiment.architecture.stages:
         add_network_options(parser, experiment.architecture)
     every = "keep the checkpoint of every Nth epoch (default: %(default)s)"
@@ -165,6 +172,19 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     add("--workers", type=positive_int, metavar="N", help=workers)
     parser.set_defaults(**vars(defaults))
     return parser
+
+
+def add_photograph_options(parser: Parser) -> None:
+    """Adds the options of a data set that is a folder of photographs."""
+    add = parser.add_argument
+    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val}/<class>/ (default: a sample)"
+    add("--images", "--data", dest="data", metavar="FOLDER", help=layouts)
+    add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
+    held = "part of each class to validate on where there is no val (default: %(default)s)"
+    add("--holdout", type=_share, metavar="SHARE", help=held)
+    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
+    start = "trained model of the same network to start from, with a new classifier"
+    add("--weights", metavar="FILE", help=start)
 
 
 def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:
@@ -386,6 +406,9 @@ def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:
         flag = flags.get(FORMER_NAMES.get(name, name))
         if flag is None or value is None:
             continue
+        if isinstance(value, bool):
+            arguments += [flag] if value else []
+            continue
         texts = [str(element) for element in (value if isinstance(value, list) else [value])]
         if any(text.startswith("-") for text in texts):  # it would pass for another option
             raise UserError(f"{checkpoint.path} is damaged: its {name} is {_text(value)}")
@@ -436,6 +459,13 @@ def _positive_float(text: str) -> float:
     value = _number(text, float, 0)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text, float, 0)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 

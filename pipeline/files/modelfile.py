@@ -224,6 +224,24 @@ def load_weights(path: str | Path, model: keras.Model) -> None:
     _assign_weights(path, weights, model)
 
 
+def load_body(path: str | Path, model: keras.Model) -> None:
+    """Gives a model all weights of another of the same body, but for those of its classifier.
+
+    Args:
+        path: a model file or checkpoint, for any classes and images of any size.
+        model: its last layer with weights is the classifier, which is left as it is.
+
+    Raises:
+        UserError: the file is missing, damaged, or of a network of another body.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        weights = _read_weights(file)
+    *body, classifier = [layer for layer in model.layers if layer.weights]
+    weights.pop(classifier.name, None)
+    _assign_layers(path, weights, body)
+
+
 def load_model(
     path: str | Path, default: NetworkSpec | None = None
 ) -> tuple[keras.Model, NetworkSpec]:
@@ -360,7 +378,10 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 def _assign_weights(path: Path, weights: Weights, model: keras.Model) -> None:
-    layers = [layer for layer in model.layers if layer.weights]
+    _assign_layers(path, weights, [layer for layer in model.layers if layer.weights])
+
+
+def _assign_layers(path: Path, weights: Weights, layers: list[keras.layers.Layer]) -> None:
     if different := weights.keys() ^ {layer.name for layer in layers}:
         raise UserError(
             f"{path} holds another network than the one asked for: they differ in "

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
+from pipeline.io.photographs import Photographs
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
@@ -96,6 +97,8 @@ class Dataset:
 
 
 def _subset(images: Images, indices: np.ndarray) -> Images:
+    if isinstance(images, Photographs):
+        return images.subset(indices)
     return images[indices] if isinstance(images, np.ndarray) else _Subset(images, indices)
 
 

@@ -33,6 +33,9 @@ TINY_IMAGENET_GRID = (10, 10)  # rows and columns of places in each photograph
 SHIFT = 6  # pixels from a place at most
 GRAY_EVERY = 50  # about as many images of the real set are gray
 
+PHOTOGRAPHS = {"temple": TEMPLE, "flower": FLOWER}
+PHOTOGRAPH_SIDES = (64, 160)  # pixels, least and largest
+
 
 def write_cifar10(folder: Path, train: int = 200, test: int = 100) -> None:
     """Writes `{train,test}/<class>/*.png`, 32x32 pixels, of 10 classes.
@@ -120,6 +123,28 @@ def write_tiny_imagenet(folder: Path, train: int = 10, val: int = 5) -> None:
         for wordnet_id, (photograph, row, column) in zip(ids, places, strict=True)
     ]
     (folder / "words.txt").write_text("n00001740\tentity\n" + "".join(words))
+
+
+def write_photographs(folder: Path, count: int = 60) -> None:
+    """Writes `<class>/*.jpg`, pictures of many sizes: windows of the temple and of the flower.
+
+    Args:
+        folder: where the two classes' folders go.
+        count: pictures a class.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    photographs, rng = _photographs(), np.random.default_rng(SEED)
+    least, largest = PHOTOGRAPH_SIDES
+    for name, photograph in PHOTOGRAPHS.items():
+        (folder / name).mkdir(parents=True)
+        whole = photographs[photograph]
+        for number in range(count):
+            height, width = rng.integers(least, largest + 1, 2)
+            top, left = rng.integers(whole.shape[:2] - np.array([height, width]) + 1)
+            window = whole[top : top + height, left : left + width]
+            _write(folder / name / f"{number:03}.jpg", window)
 
 
 def _photographs() -> list[np.ndarray]:

@@ -1,11 +1,14 @@
 """What a recipe comes to: batches, optimizer, loss and learning rate."""
 
+from dataclasses import replace
+
 import keras
 
 from pipeline.augmentation.erasing import Cutout, RandomErasing
 from pipeline.augmentation.geometry import (
     AffineAugmenter,
     AlternatingFlip,
+    PhotographCrop,
     RandomCrop,
     RandomFlip,
     RandomResizedCrop,
@@ -14,6 +17,7 @@ from pipeline.augmentation.mixing import CutMix
 from pipeline.augmentation.trivialaugment import TrivialAugment
 from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBatches
 from pipeline.io.dataset import Dataset
+from pipeline.io.photographs import Photographs
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training.classifier import Classifier
 from pipeline.training.recipe import Recipe
@@ -70,11 +74,16 @@ def make_batches(
     """
     classes = len(data.label_names) if recipe.one_hot else None
     plain = recipe.epochs - recipe.plain_epochs
+    images, first = data.train_images, []
+    if isinstance(images, Photographs) and recipe.crop_scale < 1:
+        # Cropped as they are decoded: no pixel is lost before, nor decoded in vain.
+        first = [PhotographCrop(images.shape[1], recipe.crop_scale)]
+        images, recipe = images.files, replace(recipe, crop_scale=1.0)
     training = TrainingBatches(
-        data.train_images,
+        images,
         data.train_labels,
         recipe.batch_size,
-        augmentation(recipe, preprocess, len(data.train_images), seed),
+        [*first, *augmentation(recipe, preprocess, len(images), seed)],
         seed=seed,
         start_epoch=start_epoch,
         workers=workers,

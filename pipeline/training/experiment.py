@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import one_line
@@ -12,8 +13,6 @@ from pipeline.nn.spec import Architecture
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:  # slow to import: a configuration is read before anything is trained
-    from pathlib import Path
-
     import keras
 
     from pipeline.batches import TrainingBatches
@@ -31,8 +30,13 @@ REMEMBERED = (
     "epochs",
     "batch_size",
     "learning_rate",
+    "network",
     "stages",
     "filters",
+    "size",
+    "holdout",
+    "skip_bad",
+    "weights",
     "every",
     "seed",
     "precision",
@@ -50,11 +54,15 @@ class Experiment:
             None and returns a `Dataset`, or the function's place, "module:name", from where it is
             imported once it is needed.
         architecture: the network.
+        networks: others to choose from by name, of the same stem; the default is `architecture`.
         recipes: the ways of training to choose from, the default first.
         watched: whether a person watches the run and lowers the learning rate.
         centred: whether the mean of the training images is subtracted from images; otherwise they
             are scaled to 0..1.
         data: where the data set lies if nothing else is said.
+        size: for photographs, the width and height that they are brought to, in pixels; their
+            reader takes the arguments of `read_image_folder`. None for images of one size.
+        holdout: for photographs, the share that is validated on where they do not lie divided.
         output: folder of the results if nothing else is said.
         checkpoints: folder of the checkpoints, below the output folder.
         model: name of the final model's file, below the output folder; without one, none is saved.
@@ -64,9 +72,12 @@ class Experiment:
     datasets: Mapping[str, str | Callable[[str | None], Dataset]]
     architecture: Architecture
     recipes: Mapping[str, Recipe]
+    networks: Mapping[str, Architecture] = field(default_factory=dict)
     watched: bool = False
     centred: bool = True
     data: str | None = None
+    size: int | None = None
+    holdout: float | None = None
     output: str = "output"
     checkpoints: str = "checkpoints"
     model: str | None = None
@@ -74,6 +85,7 @@ class Experiment:
     def resolve(self, options: Options) -> Options:
         """Returns the options with the experiment's values in place of those left out."""
         recipe = self.recipes[options.recipe or next(iter(self.recipes))]
+        architecture = self.networks.get(options.network, self.architecture)
         own = {
             "dataset": next(iter(self.datasets)),
             "data": self.data,
@@ -81,8 +93,10 @@ class Experiment:
             "epochs": recipe.epochs,
             "batch_size": recipe.batch_size,
             "learning_rate": recipe.learning_rate,
-            "stages": self.architecture.stages,
-            "filters": self.architecture.filters,
+            "stages": architecture.stages,
+            "filters": architecture.filters,
+            "size": self.size,
+            "holdout": self.holdout,
             "output": self.output,
         }
         missing = {name: value for name, value in own.items() if getattr(options, name) is None}
@@ -98,7 +112,12 @@ class Experiment:
     def read(self, options: Options) -> Dataset:
         """Reads the data set that resolved options name."""
         reader = self.datasets[options.dataset]
-        return (pkgutil.resolve_name(reader) if isinstance(reader, str) else reader)(options.data)
+        if isinstance(reader, str):
+            reader = pkgutil.resolve_name(reader)
+        if self.size is None:
+            return reader(options.data)
+        record = Path(options.output) / f"{self.name}_pictures.json"
+        return reader(options.data, options.size, options.holdout, options.skip_bad, record)
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,11 @@ class Options:
         epochs: epoch to reach.
         batch_size: in images.
         learning_rate: the highest of the run.
+        network: one of the experiment's, whose stages and filters are those below if left out.
         stages, filters: of a `resnet`; see `ResNet.build`.
+        size, holdout, skip_bad: for photographs; see `read_image_folder`.
+        weights: a trained model or checkpoint of the same network, to start from; its classifier
+            is not taken over.
         output: folder of the results.
         checkpoints: folder of the checkpoints.
         model: file of the final model.
@@ -129,8 +152,13 @@ class Options:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    network: str | None = None
     stages: tuple[int, ...] | None = None
     filters: tuple[int, ...] | None = None
+    size: int | None = None
+    holdout: float | None = None
+    skip_bad: bool = False
+    weights: str | None = None
     output: str | None = None
     checkpoints: str | None = None
     model: str | None = None
@@ -193,6 +221,7 @@ def train(
     import keras
 
     from pipeline.evaluation.predictions import predict
+    from pipeline.files.modelfile import load_body
     from pipeline.training.assembly import make_batches, make_classifier
     from pipeline.training.history import epochs
     from pipeline.training.loop import fit
@@ -224,6 +253,9 @@ def train(
     )
     keras.utils.set_random_seed(options.seed)
     classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
+    if options.weights and not checkpoint:
+        load_body(options.weights, classifier.network)
+        print(f"weights: those of {options.weights}, but for a new classifier")
 
     name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""

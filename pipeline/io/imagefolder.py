@@ -1,0 +1,214 @@
+"""Photographs in a folder for each class: finding, checking and dividing them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UserError, one_line
+from pipeline.files.wholefolder import whole_folder
+from pipeline.io.dataset import Dataset
+from pipeline.io.imagefiles import SUFFIXES, list_images
+from pipeline.io.inspection import Look, inspect
+from pipeline.io.miniatures import write_photographs
+from pipeline.io.photographs import Photograph, Photographs
+
+LAYOUT = "it must have a folder for each class, or train and val with a folder for each class"
+ENLARGED = 4  # a picture that would have to be enlarged further than this is too small
+FEW = 10  # training pictures; a class that has fewer is told
+UNBALANCED = 3  # the largest class has so many times the smallest's pictures
+SHOWN = 3  # names in a message
+
+Classes = dict[str, list[str]]
+"""The files of each class, both in alphabetical order."""
+
+
+def read_image_folder(
+    path: str | None,
+    size: int,
+    holdout: float = 0.2,
+    skip_bad: bool = False,
+    record: Path | None = None,
+) -> Dataset:
+    """Reads photographs in `<class>/` or `{train,val}/<class>/`, after a look at every one of them.
+
+    What is found is printed: how many there are, and what may be wrong with them.
+
+    Args:
+        path: the folder; without one, windows of scikit-learn's two photographs are written beside
+            the record, of two classes.
+        size: width and height that photographs are brought to, in pixels.
+        holdout: share of every class that is validated on where there is no `val`. It is chosen by
+            the files' contents: always alike, and the same file twice is on one side.
+        skip_bad: whether to go on without pictures that cannot be used.
+        record: where to remember what is known of each picture.
+
+    Returns:
+        `Photographs`, whose mean is the mean colour of the training pictures.
+
+    Raises:
+        UserError: the folder is laid out in another way, a picture cannot be used, or a class has
+            too few to train on and to validate on.
+    """
+    folder = Path(path) if path else _sample(record)
+    training, validation = _find(folder)
+    files = [*_all(training), *_all(validation)]
+    looks = inspect(files, record)
+    if bad := _bad(looks, size):
+        _refuse(bad, len(files), skip_bad)
+        training, validation = _without(training, bad), _without(validation, bad)
+    if not validation:
+        training, validation = _held_out(training, looks, holdout)
+        where = f"held out ({holdout:.0%} of each class)"
+    else:
+        where = f"in {folder / 'val'}"
+    names = tuple(training)
+    for classes, name in ((training, "train"), (validation, "validate")):
+        if empty := [label for label in names if not classes.get(label)]:
+            raise UserError(f"{folder} has no pictures of {_some(empty)} to {name} on")
+    print(
+        f"{folder}: {len(names)} classes, {len(_all(training)):,} pictures to train on, "
+        f"{len(_all(validation)):,} to validate on, {where}"
+    )
+    for note in (*_left_alone(folder), *_notes(training, validation, looks)):
+        print(one_line(f"note: {note}"))
+
+    def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
+        found = [Photograph(file, looks[file].width, looks[file].height) for file in _all(classes)]
+        counts = [len(classes[name]) for name in names]
+        return Photographs(found, size), np.repeat(np.arange(len(names), dtype=np.int32), counts)
+
+    mean = np.mean([looks[file].mean for file in _all(training)], axis=0, dtype=np.float64)
+    return Dataset(*photographs(training), *photographs(validation), names, mean.astype(np.float32))
+
+
+def _sample(record: Path | None) -> Path:
+    folder = (record.parent if record else Path()) / "photographs"
+    if not folder.exists():
+        with whole_folder(folder) as unfinished:
+            write_photographs(unfinished)
+    return folder
+
+
+def _find(folder: Path) -> tuple[Classes, Classes]:
+    """Returns the files to train on, and those in `val`, if there is one."""
+    if not folder.is_dir():
+        raise UserError(f"--images {folder}: there is no such folder")
+    if not (folder / "train").is_dir():
+        return _classes(folder), {}
+    training = _classes(folder / "train")
+    if not (folder / "val").is_dir():
+        return training, {}
+    validation = _classes(folder / "val")
+    if unknown := validation.keys() - training.keys():
+        raise UserError(f"{folder / 'val'} has {_some(unknown)}, which train has not")
+    return training, {name: validation.get(name, []) for name in training}
+
+
+def _classes(folder: Path) -> Classes:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
+        raise UserError(f"{folder} has {len(names)} folders of classes: {LAYOUT}")
+    classes = {name: sorted(list_images(folder / name)) for name in names}
+    if empty := [name for name, files in classes.items() if not files]:
+        raise UserError(
+            f"{folder} has no pictures in {_some(empty)}; pictures are {', '.join(SUFFIXES)}"
+        )
+    return classes
+
+
+def _all(classes: Classes) -> list[str]:
+    return list(itertools.chain.from_iterable(classes.values()))
+
+
+def _without(classes: Classes, bad: Mapping[str, str]) -> Classes:
+    return {name: [f for f in files if f not in bad] for name, files in classes.items()}
+
+
+def _bad(looks: Mapping[str, Look | UserError], size: int) -> dict[str, str]:
+    bad = {}
+    for file, look in looks.items():
+        if isinstance(look, UserError):
+            bad[file] = str(look)
+        elif min(look.width, look.height) * ENLARGED < size:
+            pixels = f"{look.width}x{look.height} pixels"
+            bad[file] = f"{file} has {pixels}: too small to be enlarged to {size}x{size}"
+    return bad
+
+
+def _refuse(bad: Mapping[str, str], count: int, skip_bad: bool) -> None:
+    print(*(one_line(f"bad: {problem}") for problem in bad.values()), sep="\n")
+    found = f"{len(bad):,} of {count:,} pictures cannot be used"
+    if not skip_bad:
+        raise UserError(
+            f"{found}, {_some(os.path.basename(file) for file in bad)}: mend or remove what is "
+            "listed above, or go on without it with --skip-bad"
+        )
+    print(f"{found} and are left out")
+
+
+def _held_out(
+    classes: Classes, looks: Mapping[str, Look | UserError], share: float
+) -> tuple[Classes, Classes]:
+    training, validation = {}, {}
+    for name, files in classes.items():
+        # In the order of their digests, which is as good as drawn.
+        digests = sorted({looks[file].digest for file in files})
+        if len(digests) < 2:
+            raise UserError(
+                f"the class {name} has {len(digests)} different pictures that can be used: it "
+                "takes one to train on and one to validate on"
+            )
+        count = min(max(round(len(digests) * share), 1), len(digests) - 1)
+        held = set(digests[:count])
+        training[name] = [file for file in files if looks[file].digest not in held]
+        validation[name] = [file for file in files if looks[file].digest in held]
+    return training, validation
+
+
+def _notes(
+    training: Classes, validation: Classes, looks: Mapping[str, Look | UserError]
+) -> Iterable[str]:
+    """Says what a person should know before hours are spent."""
+    counts = {name: len(files) for name, files in training.items()}
+    if few := [name for name, count in counts.items() if count < FEW]:
+        yield f"fewer than {FEW} pictures to train on: {_some(few)}"
+    largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
+    if counts[largest] >= UNBALANCED * counts[smallest]:
+        yield (
+            f"the classes are unbalanced: {largest} has {counts[largest]:,} pictures to train on, "
+            f"{smallest} {counts[smallest]:,}"
+        )
+    places = defaultdict(set)
+    for classes, split in ((training, "train"), (validation, "val")):
+        for name, files in classes.items():
+            for file in files:
+                places[looks[file].digest].add((split, name, file))
+    twice = [sorted(found) for found in places.values() if len(found) > 1]
+    for problem, differing in (
+        ("is to train on and to validate on, so that the accuracy flatters", 0),
+        ("is in two classes, one of which is wrong", 1),
+    ):
+        same = [found for found in twice if len({place[differing] for place in found}) > 1]
+        if same:
+            (*_, first), *_, (*_, last) = same[0]
+            yield f"{len(same):,} times the same picture {problem}: {first} and {last}"
+
+
+def _left_alone(folder: Path) -> Iterable[str]:
+    names = (name for _, _, names in os.walk(folder) for name in names if name[0] != ".")
+    others = Counter(Path(name).suffix.lower() for name in names)
+    if kinds := [kind or "without a suffix" for kind in sorted(others.keys() - set(SUFFIXES))]:
+        yield f"files of other kinds are left alone: {', '.join(kinds)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """Returns the first few names, and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

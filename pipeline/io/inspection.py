@@ -1,0 +1,93 @@
+"""Looking at every picture of a folder once, and remembering what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+from pipeline.files.atomic import write_atomically
+from pipeline.io.imagefiles import look_at
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is to know about a picture that is whole.
+
+    Attributes:
+        width, height: in pixels, as it is shown.
+        mean: its mean red, green and blue, 0 to 255.
+        digest: of the file; two files of one digest are the same.
+    """
+
+    width: int
+    height: int
+    mean: tuple[float, float, float]
+    digest: str
+
+    @classmethod
+    def of(cls, content: bytes, image: np.ndarray) -> Look:
+        """Takes a look at a file's content and its image, uint8 (height, width, 3)."""
+        height, width = image.shape[:2]
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return cls(width, height, cv2.mean(image)[:3], digest)
+
+
+def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look | UserError]:
+    """Looks at pictures on all cores, with a progress bar where stderr is a terminal.
+
+    Args:
+        files: their paths.
+        record: a file that remembers what was found, interrupted or not: of a picture whose size
+            and time of change are as they were, it is taken from there.
+
+    Returns:
+        What is known of each file, or what is wrong with it, in the order of `files`.
+    """
+    states = {file: _state(file) for file in files}
+    known = _read(record) if record else {}
+    looks: dict[str, Look | UserError | None] = {}
+    for file in files:
+        state, look = known.get(file, (None, None))
+        looks[file] = look if state and state == states[file] else None
+    new = [file for file in files if looks[file] is None]
+    try:
+        bar = tqdm(look_at(new, Look.of), "looking", len(new), unit=" pictures", disable=None)
+        for file, look in zip(new, bar, strict=True):
+            looks[file] = look
+    finally:
+        if record and new:
+            _write(record, {f: (states[f], look) for f, look in looks.items()})
+    return looks
+
+
+def _state(file: str) -> list[int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:  # looking at it will tell
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(record: Path) -> dict[str, tuple[list[int], Look]]:
+    try:
+        remembered = json.loads(record.read_text())
+        return {file: (state, Look(**look)) for file, (state, look) in remembered.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # every picture is looked at anew
+
+
+def _write(
+    record: Path, looks: dict[str, tuple[list[int] | None, Look | UserError | None]]
+) -> None:
+    # What is wrong may be mended without a trace in the file's state.
+    whole = {f: (state, asdict(look)) for f, (state, look) in looks.items() if type(look) is Look}
+    write_atomically(record, json.dumps(whole))

@@ -1,0 +1,20 @@
+"""Train a ResNet on a folder of photographs, of any size, a folder for each class.
+
+  python train_images.py --images photographs --output output/photographs
+  python train_images.py --images photographs --size 224 --network resnet50 --epochs 90
+  python train_images.py
+
+Photographs lie in <class>/ or {train,val}/<class>/. All are looked at before the first epoch, and
+those that cannot be used are named. Without --images a small network learns to tell windows of
+scikit-learn's two photographs apart, in a minute.
+"""
+
+import sys
+
+from config import images_config as config
+from pipeline.command_line.training import run_training
+
+if __name__ == "__main__":
+    options = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    sample = not options & {"--images", "--data", "--help", "-h"}
+    run_training(__doc__, config.SAMPLE if sample else config.FOLDER)
