@@ -27,7 +27,7 @@ def main() -> None:
     add = parser.add_argument
     models = tuple(config.EXPERIMENTS)
     whose = "whose ResNet-18 to train (default: %(default)s)"
-    add("-m", "--model", dest="network", choices=models, default=first, help=whose)
+    add("-m", "--model", dest="family", choices=models, default=first, help=whose)
     add("--compare", action="store_true", help="compare the runs in OUTPUT instead of training")
     args = parser.parse_args()
 
@@ -35,10 +35,10 @@ def main() -> None:
         names = {model: experiment.name for model, experiment in config.EXPERIMENTS.items()}
         compare(Path(args.output), names)
         return
-    require_packages(args.network)
-    if args.network == "torchvision":
+    require_packages(args.family)
+    if args.family == "torchvision":
         choose_torch()
-    parse_and_train(parser, config.EXPERIMENTS[args.network])
+    parse_and_train(parser, config.EXPERIMENTS[args.family])
 
 
 def require_packages(model: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from pipeline.errors import NetworkError, UserError, one_line
 from pipeline.nn.spec import Architecture
-from pipeline.training.experiment import REMEMBERED, Experiment, Options
+from pipeline.training.experiment import REMEMBERED, REMEMBERED_OF_PHOTOGRAPHS, Experiment, Options
 
 if TYPE_CHECKING:
     from pipeline.files.modelfile import Checkpoint
@@ -395,7 +395,8 @@ def _flags(parser: Parser) -> dict[str, str]:
         for flag in reversed(action.option_strings)
         if flag.startswith("--")
     }
-    return {name: flags[name] for name in REMEMBERED if name in flags}
+    names = (*REMEMBERED, *REMEMBERED_OF_PHOTOGRAPHS)
+    return {name: flags[name] for name in names if name in flags}
 
 
 def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:

@@ -30,18 +30,15 @@ REMEMBERED = (
     "epochs",
     "batch_size",
     "learning_rate",
-    "network",
     "stages",
     "filters",
-    "size",
-    "holdout",
-    "skip_bad",
-    "weights",
     "every",
     "seed",
     "precision",
     "model",
 )
+# The same of the options that photographs alone have.
+REMEMBERED_OF_PHOTOGRAPHS = ("network", "size", "holdout", "skip_bad", "weights")
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,11 @@ class Experiment:
     output: str = "output"
     checkpoints: str = "checkpoints"
     model: str | None = None
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """Names of the options that a checkpoint keeps."""
+        return REMEMBERED if self.size is None else REMEMBERED + REMEMBERED_OF_PHOTOGRAPHS
 
     def resolve(self, options: Options) -> Options:
         """Returns the options with the experiment's values in place of those left out."""

@@ -97,7 +97,7 @@ class Run:
         self.checkpoint = checkpoint
         self.remembered = {
             "script": script or experiment.name,
-            **{name: getattr(options, name) for name in REMEMBERED},
+            **{name: getattr(options, name) for name in experiment.remembered},
             "model": _given_model(experiment, options),
             # The run may go on in another working folder.
             "data": options.data and os.path.abspath(options.data),
