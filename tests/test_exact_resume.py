@@ -61,3 +61,24 @@ def test_resume_is_exact(toy, precision, tmp_path):
         assert go_on("resumed", workers=4) == straight
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
+    patient = {"resume": True, "every": 1, "patience": 2, "epochs": 9, "learning_rate": 1e-30}
+    output = tmp_path / "straight"
+    still = experiment()
+    straight = train(still, Options(output=str(output), **patient))
+    accuracies = straight.history["val_accuracy"]
+    assert len(accuracies) == 3 + accuracies.index(max(accuracies))
+    assert "no higher validation accuracy for 2 epochs" in capsys.readouterr().out
+
+    last = len(accuracies)
+    resumed = tmp_path / "resumed" / "checkpoints"
+    resumed.mkdir(parents=True)
+    shutil.copy(output / "checkpoints" / "epoch_1.hdf5", resumed)
+    for _ in range(2):  # the second time nothing is left to train
+        options = Options(output=str(resumed.parent), **patient)
+        again = train(still, options, newest_checkpoint(resumed))
+        assert again.history == straight.history
+    name = f"epoch_{last}.hdf5"
+    assert (resumed / name).read_bytes() == (output / "checkpoints" / name).read_bytes()

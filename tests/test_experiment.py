@@ -95,6 +95,25 @@ def test_images_are_scaled_where_the_experiment_does_not_centre_them(tmp_path):
     assert result.spec.mean is None
 
 
+def test_balanced_classes_weigh_the_same_in_the_loss(tmp_path):
+    def unbalanced(path=None):
+        data = toy.read()
+        labels = np.where(data.train_labels == 3, 2, data.train_labels)  # 6, 6 and 12 images
+        return replace(data, train_labels=labels, test_labels=labels, label_names=toy.NAMES[:3])
+
+    plain = {"batch_size": 24, "learning_rate": 1e-30, "reg": 0.0, "module_reg": 0.0}
+    experiment = toy.experiment(reader=unbalanced, **plain)
+    options = Options(output=str(tmp_path), class_weights="balanced")
+    result = train(experiment, options)
+    data = unbalanced()
+    images = result.spec.preprocessor.preprocess(data.train_images)
+    probabilities = np.asarray(result.network(images, training=True))
+    losses = -np.log(probabilities[np.arange(24), data.train_labels])
+    expected = np.mean([losses[data.train_labels == label].mean() for label in range(3)])
+    assert result.history["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(losses.mean(), rel=1e-3)
+
+
 def test_one_seed_gives_the_same_network_in_one_process_again_and_again(tmp_path):
     first, again, other = (
         train(toy.experiment(), Options(output=str(tmp_path / name), seed=seed)).network

@@ -185,6 +185,10 @@ def add_photograph_options(parser: Parser) -> None:
     add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
     start = "trained model of the same network to start from, with a new classifier"
     add("--weights", metavar="FILE", help=start)
+    alike = "let every class weigh the same, however many pictures it has"
+    add("--class-weights", choices=("balanced",), help=alike)
+    end = "stop once the validation accuracy has not risen for N epochs"
+    add("--patience", type=positive_int, metavar="N", help=end)
 
 
 def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:

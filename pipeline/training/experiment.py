@@ -38,7 +38,15 @@ REMEMBERED = (
     "model",
 )
 # The same of the options that photographs alone have.
-REMEMBERED_OF_PHOTOGRAPHS = ("network", "size", "holdout", "skip_bad", "weights")
+REMEMBERED_OF_PHOTOGRAPHS = (
+    "network",
+    "size",
+    "holdout",
+    "skip_bad",
+    "weights",
+    "class_weights",
+    "patience",
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,10 @@ class Options:
         size, holdout, skip_bad: for photographs; see `read_image_folder`.
         weights: a trained model or checkpoint of the same network, to start from; its classifier
             is not taken over.
+        class_weights: "balanced" lets every class weigh the same in the loss, however many images
+            it has.
+        patience: number of epochs after which training ends unless the validation accuracy has
+            risen; None trains to the last epoch.
         output: folder of the results.
         checkpoints: folder of the checkpoints.
         model: file of the final model.
@@ -161,6 +173,8 @@ class Options:
     holdout: float | None = None
     skip_bad: bool = False
     weights: str | None = None
+    class_weights: str | None = None
+    patience: int | None = None
     output: str | None = None
     checkpoints: str | None = None
     model: str | None = None

@@ -48,6 +48,14 @@ def as_csv(history: History) -> str:
     return "".join(",".join(map(str, row)) + "\n" for row in [("epoch", *history), *rows])
 
 
+def stalled(history: History, patience: int | None) -> bool:
+    """Tells whether the validation accuracy has not risen for `patience` epochs; None: never."""
+    accuracies = history.get("val_accuracy", [])
+    if not patience or not accuracies:
+        return False
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= patience
+
+
 def checked(history: object) -> History:
     """Returns what was read from a file if it is a history: lists of one length, finite numbers.
 

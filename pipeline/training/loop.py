@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 
 import keras
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline import backend
 from pipeline.batches import EvaluationBatches, TrainingBatches, reading
@@ -17,7 +19,7 @@ from pipeline.callbacks.trainingmonitor import TrainingMonitor
 from pipeline.errors import Stopped
 from pipeline.files.checkpoints import checkpoint_path
 from pipeline.training.classifier import Classifier
-from pipeline.training.history import History
+from pipeline.training.history import History, stalled
 from pipeline.training.run import Run
 from pipeline.training.schedule import Schedule
 
@@ -53,6 +55,11 @@ def fit(
         UserError: the checkpoint does not fit the classifier, or the images can no longer be read.
     """
     options, checkpoint = run.options, run.checkpoint
+    labels = train_batches.labels
+    class_weight = None
+    if options.class_weights:
+        weights = compute_class_weight(options.class_weights, classes=np.unique(labels), y=labels)
+        class_weight = dict(enumerate(weights))
     if checkpoint:
         learning_rate = keras.ops.convert_to_numpy(classifier.optimizer.learning_rate)
         checkpoint.restore(classifier)
@@ -65,13 +72,18 @@ def fit(
     writer = EpochCheckpoint(
         run.checkpoints, options.every, run.start_epoch, run.history, run.remembered
     )
-    if run.start_epoch == options.epochs:
+    if run.start_epoch == options.epochs or stalled(run.history, options.patience):
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
         # or recorded its end.
         writer.on_train_begin()
         run.discard_unfinished()
         return writer.history
     run.record(classifier.network)
+
+    def stop_if_stalled(epoch: int, logs: dict | None) -> None:
+        if stalled(writer.history, options.patience):
+            print(f"no higher validation accuracy for {options.patience} epochs: training ends")
+            classifier.stop_training = True
 
     stop, progress = StopOnSignal(), Progress(train_batches.batch_size)
     callbacks = [
@@ -88,6 +100,7 @@ def fit(
             run.curve_path, run.history_path, run.start_epoch, run.history, title, validation
         ),
         writer,
+        keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled),
         *more_callbacks,
         *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
     ]
@@ -99,6 +112,7 @@ def fit(
                 validation_data=test_batches,
                 epochs=options.epochs,
                 initial_epoch=run.start_epoch,
+                class_weight=class_weight,
                 callbacks=callbacks,
                 verbose=0,
             )
