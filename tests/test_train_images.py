@@ -106,6 +106,18 @@ def test_a_run_goes_on_with_its_own_pictures_and_network(straight, tmp_path):
         assert "start a run of its own" in complaint
 
 
+def test_that_pictures_or_classes_have_changed_is_told_before_a_run_goes_on(small, tmp_path):
+    folder = shutil.copytree(small, tmp_path / "photographs")
+    output = tmp_path / "output"
+    run(SCRIPT, "--images", folder, *TINY, "--epochs", 1, "-o", output)
+    told = "note: the pictures are not those that this run was begun with"
+    assert told not in run(SCRIPT, "-o", output, "--resume")
+    shutil.copy(folder / "temple" / "000.jpg", folder / "temple" / "copy.jpg")
+    assert told in run(SCRIPT, "-o", output, "--resume")
+    (folder / "temple").rename(folder / "palace")
+    assert "trained to tell other classes apart" in refused(SCRIPT, "-o", output, "--resume")
+
+
 # weights
 
 

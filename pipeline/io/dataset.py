@@ -41,6 +41,8 @@ class Dataset:
         may_be_mirrored: whether an image's mirror image is still one of its class.
         name: what it is called for people; if left out, as in the experiment.
         test_part: what the test images are, where they are no validation set.
+        fingerprint: another for other images, where they lie in files that a person may change
+            between a run's start and its going on.
     """
 
     train_images: Images
@@ -52,6 +54,7 @@ class Dataset:
     may_be_mirrored: bool = True
     name: str | None = None
     test_part: str = "test set"
+    fingerprint: str | None = None
 
     def __post_init__(self):
         if self.mean is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -84,7 +86,13 @@ def read_image_folder(
         return Photographs(found, size), np.repeat(np.arange(len(names), dtype=np.int32), counts)
 
     mean = np.mean([looks[file].mean for file in _all(training)], axis=0, dtype=np.float64)
-    return Dataset(*photographs(training), *photographs(validation), names, mean.astype(np.float32))
+    return Dataset(
+        *photographs(training),
+        *photographs(validation),
+        names,
+        mean.astype(np.float32),
+        fingerprint=_fingerprint(training, validation, looks),
+    )
 
 
 def _sample(record: Path | None) -> Path:
@@ -198,6 +206,16 @@ def _notes(
         if same:
             (*_, first), *_, (*_, last) = same[0]
             yield f"{len(same):,} times the same picture {problem}: {first} and {last}"
+
+
+def _fingerprint(
+    training: Classes, validation: Classes, looks: Mapping[str, Look | UserError]
+) -> str:
+    digests = [
+        [[looks[file].digest for file in files] for files in classes.values()]
+        for classes in (training, validation)
+    ]
+    return hashlib.blake2b(json.dumps(digests).encode(), digest_size=16).hexdigest()
 
 
 def _left_alone(folder: Path) -> Iterable[str]:

@@ -258,6 +258,7 @@ def train(
     if not data.may_be_mirrored:
         recipe = recipe.unmirrored()
     run.follow(recipe)
+    run.recognise(data)
 
     architecture = replace(
         experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)

@@ -35,7 +35,7 @@ from pipeline.training.recipe import Recipe
 if TYPE_CHECKING:
     from pipeline.batches import TrainingBatches
     from pipeline.evaluation.predictions import Predictions
-    from pipeline.io.dataset import Images
+    from pipeline.io.dataset import Dataset, Images
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
@@ -145,6 +145,26 @@ class Run:
                     "checkpoint"
                 )
         self.remembered["recipe_parts"] = parts
+
+    def recognise(self, data: Dataset) -> None:
+        """Remembers what the run is trained on, where that is in files which a person may change.
+
+        Raises:
+            UserError: the run goes on from a checkpoint that tells other classes apart.
+        """
+        if data.fingerprint is None:
+            return
+        found = {"classes": list(data.label_names), "fingerprint": data.fingerprint}
+        trained = found | (self.checkpoint.options if self.checkpoint else {})
+        if trained["classes"] != found["classes"]:
+            raise UserError(
+                f"{self.checkpoint.path} was trained to tell other classes apart than the "
+                f"{len(data.label_names)} that are there now: put them back to go on, or start a "
+                "run of its own from its weights"
+            )
+        if trained["fingerprint"] != found["fingerprint"]:
+            print("note: the pictures are not those that this run was begun with")
+        self.remembered |= found
 
     def _prepare_model(self, locked: Iterable[Path]) -> None:
         path = self._model_path
