@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def run(script: str, *arguments: object, backend: str = "tensorflow") -> str:
         assert done.returncode == 0, done.stderr
         return done.stdout
     # Forked, it need not import TensorFlow once more.
-    status, printed = _run_forked(script, *arguments)
-    assert status == 0, printed
+    done = run_forked(script, *arguments)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
     return printed
 
 
@@ -57,30 +59,32 @@ def interrupted(
     Not forked, it is a process that has imported for itself what it needs.
     """
     if forked:
-        first = partial(signal_in, epoch, number)
-        status, printed = _run_forked(script, *arguments, first=first)
+        done = run_forked(script, *arguments, first=partial(signal_in, epoch, number))
     else:
         command = (ROOT / "tests" / "signalled.py", epoch, int(number), script, *arguments)
         done = finish(start(*command, backend=backend))
-        status, printed = done.returncode, done.stdout + done.stderr
-    assert status == EXIT_STATUS[number], printed
+    printed = done.stdout + done.stderr
+    assert done.returncode == EXIT_STATUS[number], printed
     return printed
 
 
 def refused(script: str, *arguments: object) -> str:
     """Runs a script that must complain; returns its one line."""
-    with tempfile.TemporaryDirectory() as folder:
-        errors = Path(folder) / "errors"
-        status, _ = _run_forked(script, *arguments, errors=errors)
-        complaint = errors.read_text()
-    assert status == 2
+    done = run_forked(script, *arguments)
+    complaint = done.stderr
+    assert done.returncode == 2
     assert complaint.startswith("error: ")
     assert complaint.count("\n") == 1
     return complaint
 
 
-def _run_forked(script: str, *arguments: object, **settings: object) -> tuple[int, str]:
+def run_forked(
+    script: str, *arguments: object, first: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess:
+    """Runs a script to its end, whatever that is; see `forkedscript.start` for `first`."""
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        status = forkedscript.finish(forkedscript.start(script, *arguments, log=log, **settings))
-        return status, log.read_text()
+        log, errors = Path(folder) / "log", Path(folder) / "errors"
+        process = forkedscript.start(script, *arguments, log=log, errors=errors, first=first)
+        status = forkedscript.finish(process)
+        stdout, stderr = log.read_text(), errors.read_text()
+    return subprocess.CompletedProcess([script, *arguments], status, stdout, stderr)
