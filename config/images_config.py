@@ -46,7 +46,7 @@ MODERN = replace(
 
 FOLDER = Experiment(
     name="resnet_images",
-    datasets={"images": "pipeline.io.imagefolder:read_image_folder"},
+    datasets={"images": "pipeline.io.photographfolder:read_photograph_folder"},
     architecture=NETWORKS["resnet26"],
     networks=NETWORKS,
     recipes={"plain": PLAIN, "modern": MODERN},

@@ -66,7 +66,7 @@ class Experiment:
             are scaled to 0..1.
         data: where the data set lies if nothing else is said.
         size: for photographs, the width and height that they are brought to, in pixels; their
-            reader takes the arguments of `read_image_folder`. None for images of one size.
+            reader takes the arguments of `read_photograph_folder`. None for images of one size.
         holdout: for photographs, the share that is validated on where they do not lie divided.
         output: folder of the results if nothing else is said.
         checkpoints: folder of the checkpoints, below the output folder.
@@ -143,7 +143,7 @@ class Options:
         learning_rate: the highest of the run.
         network: one of the experiment's, whose stages and filters are those below if left out.
         stages, filters: of a `resnet`; see `ResNet.build`.
-        size, holdout, skip_bad: for photographs; see `read_image_folder`.
+        size, holdout, skip_bad: for photographs; see `read_photograph_folder`.
         weights: a trained model or checkpoint of the same network, to start from; its classifier
             is not taken over.
         class_weights: "balanced" lets every class weigh the same in the loss, however many images

@@ -30,7 +30,7 @@ Classes = dict[str, list[str]]
 """The files of each class, both in alphabetical order."""
 
 
-def read_image_folder(
+def read_photograph_folder(
     path: str | None,
     size: int,
     holdout: float = 0.2,

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.io import inspection
-from pipeline.io.imagefolder import read_image_folder
 from pipeline.io.miniatures import write_photographs
+from pipeline.io.photographfolder import read_photograph_folder
 
 SIZE = 64
 
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def read(folder, **settings):
-    return read_image_folder(str(folder), SIZE, **settings)
+    return read_photograph_folder(str(folder), SIZE, **settings)
 
 
 def paths(images):
@@ -101,9 +101,9 @@ def test_the_held_out_stay_held_out_when_files_are_renamed_and_others_come(folde
 
 
 def test_without_a_folder_there_is_a_sample_beside_the_record(tmp_path):
-    first = read_image_folder(None, SIZE, record=tmp_path / "record.json")
+    first = read_photograph_folder(None, SIZE, record=tmp_path / "record.json")
     assert (len(first.train_images), len(first.test_images)) == (96, 24)
-    again = read_image_folder(None, SIZE, record=tmp_path / "record.json")
+    again = read_photograph_folder(None, SIZE, record=tmp_path / "record.json")
     assert paths(first.train_images) == paths(again.train_images)
 
 
