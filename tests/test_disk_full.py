@@ -112,7 +112,8 @@ def test_a_process_whose_files_may_not_grow_ends_in_order(options, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.stderr.count("\n") == 1
+    *warnings, _ = done.stderr.splitlines()  # a curve may have more pixels than fit
+    assert all("was not drawn: File too large" in warning for warning in warnings)
     assert_stopped_in_order(done.returncode, done.stderr, "epoch_1.hdf5: File too large", tmp_path)
 
 
