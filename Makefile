@@ -1,7 +1,7 @@
-# make demo           trains on the embedded digits: a curve and a report in output/demo, in a minute
+# make demo           trains on the embedded digits: a curve and a report in output/demo
 # make test           runs the tests
 # make test-fast      runs those that start no script, for the edit loop
-# make test-numerics  runs those that a processor's kernels could change, on three kinds of kernels
+# make test-numerics  runs those that a processor's kernels could change, on other kinds of kernels
 # make test-slow      runs the long ones: a kill at every point of an epoch, and 200 at random
 # make bench          measures speed beside stock Keras, and JAX and PyTorch where they are installed
 # make lint           checks style
@@ -27,11 +27,11 @@ test: $(VENV)/installed-dev
 test-fast: $(VENV)/installed-dev
 	$(PYTEST) $(IN_PARALLEL) -m "not slow and not thorough and not numerics"
 
-# Without oneDNN, with it, and with it as on a processor that has AVX2 and nothing newer.
+# Without oneDNN, and with it as on a processor that has AVX2 and nothing newer; `make test` has it as
+# it is here.
 test-numerics: $(VENV)/installed-dev
-	TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) -m numerics
-	TF_ENABLE_ONEDNN_OPTS=1 $(PYTEST) -m numerics
-	TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m numerics
+	TF_ENABLE_ONEDNN_OPTS=0 $(PYTEST) $(IN_PARALLEL) -m numerics
+	ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) $(IN_PARALLEL) -m numerics
 
 test-slow: $(VENV)/installed-dev
 	$(PYTEST) -m slow
