@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ class Predictions:
     labels: np.ndarray
     label_names: tuple[str, ...]
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The most probable class of each image, int64 (n,)."""
         return self.probabilities.argmax(axis=1)

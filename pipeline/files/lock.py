@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import UserError
-from pipeline.files.reading import refuse_special
+from pipeline.files.reading import open_descriptor
 
 LOCK = ".lock"
 
@@ -51,17 +51,9 @@ def lock(folder: Path, name: str = LOCK) -> TextIO:
 
 
 def _open(path: str, flags: int) -> int:
-    # Without O_NONBLOCK a pipe would wait for its other end.
-    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, flags, 0o666)
+        return open_descriptor(path, flags | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "it is a symbolic link: remove it", path) from error
         raise
-    try:
-        refuse_special(descriptor, path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -16,7 +16,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
         OSError: there is no such file, it cannot be read, or it is a folder, a pipe, a device or
             a socket.
     """
-    return open(path, "rb", opener=_open_regular)
+    return open(path, "rb", opener=open_descriptor)
 
 
 def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
@@ -29,7 +29,7 @@ def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
     Raises:
         OSError: see `open_regular`, or the file is longer.
     """
-    descriptor = _open_regular(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_descriptor(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
         if size > most_bytes:
@@ -43,18 +43,19 @@ def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
         os.close(descriptor)
 
 
-def _open_regular(path: str | os.PathLike, flags: int) -> int:
-    # Without O_NONBLOCK this would wait until somebody writes to a pipe.
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
+def open_descriptor(path: str | os.PathLike, flags: int) -> int:
+    """Opens a regular file by the system's flags, as an opener of `open`; see `open_regular`."""
+    # Without O_NONBLOCK this would wait for the other end of a pipe.
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     try:
-        refuse_special(descriptor, path)
+        _refuse_special(descriptor, path)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def refuse_special(descriptor: int, path: str | os.PathLike) -> None:
+def _refuse_special(descriptor: int, path: str | os.PathLike) -> None:
     """Raises an OSError if an open file is a folder, a pipe, a device or a socket."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISDIR(mode):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.files.atomic import replace_durably
-from pipeline.files.lock import LOCK, lock
+from pipeline.files.lock import LOCK, lock, real
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         UserError: another process is writing the same folder.
         OSError: the folder cannot be written.
     """
-    path = path.resolve()
+    path = real(path)
     staging = path.with_name(f".{path.name}.unfinished")
     replaced = path.with_name(f".{path.name}.replaced")
     with lock(staging):

@@ -1,15 +1,14 @@
 """Pictures in a folder for each class."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from imutils import paths
 
 from pipeline.errors import UserError, one_line
 from pipeline.io.dataset import Dataset
-from pipeline.io.imagefiles import list_images, progress_bar, read_images
+from pipeline.io.imagefiles import SUFFIXES, list_images, progress_bar, read_images
 
 TRAIN = "train"
 # Which of these stands beside it, the first that is there, and what its images are.
@@ -19,8 +18,8 @@ HELD_OUT = 0.2  # share of the images that stands in for such a part
 
 def holds_image_folders(root: Path) -> bool:
     """Says whether a folder looks as `read_image_folders` needs it."""
-    classes = list(_folders(root))
-    alone = len(classes) > 1 and all(map(_has_pictures, classes))
+    classes = class_names(root)
+    alone = len(classes) > 1 and all(_has_pictures(root / name) for name in classes)
     return (root / TRAIN).is_dir() or alone
 
 
@@ -42,7 +41,7 @@ def read_image_folders(root: Path, size: int) -> Dataset:
     """
     train = root / TRAIN if (root / TRAIN).is_dir() else root
     part = next((name for name in PARTS if (root / name).is_dir()), None) if train != root else None
-    names = tuple(sorted(folder.name for folder in _folders(train)))
+    names = class_names(train)
     if not names:
         raise UserError(f"{train} has no class folders")
     images, labels = _read(train, names, size)
@@ -53,7 +52,7 @@ def read_image_folders(root: Path, size: int) -> Dataset:
     if part is None:
         data = Dataset(images, labels, images[:0], labels[:0], names, name=root.resolve().name)
         return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))
-    if unknown := sorted({folder.name for folder in _folders(root / part)} - set(names)):
+    if unknown := sorted(set(class_names(root / part)) - set(names)):
         raise UserError(f"{root / part / unknown[0]} has no counterpart in {train}")
     test_images, test_labels = _read(root / part, names, size)
     for label in sorted(set(range(len(names))) - set(test_labels.tolist())):
@@ -69,13 +68,15 @@ def read_image_folders(root: Path, size: int) -> Dataset:
     )
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    return (entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Returns the names of the folders in a folder, those of classes, in alphabetical order."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
 
 
 def _has_pictures(folder: Path) -> bool:
     # Not below it: that could be the whole disk.
-    return any(entry.suffix.lower() in paths.image_types for entry in folder.iterdir())
+    return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
 
 
 def _read(folder: Path, names: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,8 @@ JPEG = b"\xff\xd8\xff"
 # What else OpenCV decodes and Pillow knows the headers of.
 OTHERS = ("BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "SUN")
 
-_FRAMES = set(range(0xC0, 0xD0)) - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # a JPEG's markers that are followed by a size
+# A JPEG's markers that are followed by a size, and those that are followed by nothing.
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = {0x01, *range(0xD0, 0xD8)}
 _MOST_SEGMENTS = 10**6
 

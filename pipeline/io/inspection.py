@@ -11,11 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.errors import UserError
 from pipeline.files.atomic import write_atomically
-from pipeline.io.imagefiles import look_at
+from pipeline.io.imagefiles import look_at, progress_bar
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Look:
 
 
 def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look | UserError]:
-    """Looks at pictures on all cores, with a progress bar where stderr is a terminal.
+    """Looks at pictures on all cores, with a progress bar on a terminal.
 
     Args:
         files: their paths.
@@ -60,9 +59,10 @@ def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look 
         looks[file] = look if state and state == states[file] else None
     new = [file for file in files if looks[file] is None]
     try:
-        bar = tqdm(look_at(new, Look.of), "looking", len(new), unit=" pictures", disable=None)
-        for file, look in zip(new, bar, strict=True):
-            looks[file] = look
+        with progress_bar("looking", len(new)) as progress:
+            for file, look in zip(new, look_at(new, Look.of), strict=True):
+                looks[file] = look
+                progress.update()
     finally:
         if record and new:
             _write(record, {f: (states[f], look) for f, look in looks.items()})

@@ -16,6 +16,7 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io.dataset import Dataset
 from pipeline.io.imagefiles import SUFFIXES, list_images
+from pipeline.io.imagefolders import class_names
 from pipeline.io.inspection import Look, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
@@ -119,7 +120,7 @@ def _find(folder: Path) -> tuple[Classes, Classes]:
 
 
 def _classes(folder: Path) -> Classes:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = class_names(folder)
     if len(names) < 2:
         raise UserError(f"{folder} has {len(names)} folders of classes: {LAYOUT}")
     classes = {name: sorted(list_images(folder / name)) for name in names}
