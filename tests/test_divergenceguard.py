@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.callbacks import divergenceguard
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.errors import Diverged
@@ -30,10 +31,21 @@ def fit(poisoned=None, poison=np.nan, validation=0.0, callbacks=()):
     )
 
 
+@pytest.mark.parametrize("batches", [1, 2, 20])
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_the_batch_that_spoils_the_loss_is_named(poison):
+def test_the_batch_that_spoils_the_loss_is_named(poison, batches, monkeypatch):
+    monkeypatch.setattr(divergenceguard, "BATCHES", batches)
     with pytest.raises(Diverged, match=f"the loss is {poison} in epoch 1, batch 3$"):
         fit(poisoned=2, poison=poison)
+
+
+def test_a_long_epoch_is_not_trained_to_its_end(monkeypatch):
+    monkeypatch.setattr(divergenceguard, "BATCHES", 1)
+    begun = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda b, logs: begun.append(b))
+    with pytest.raises(Diverged, match=r"batch 1$"):
+        fit(poisoned=0, callbacks=[count])
+    assert begun == [0, 1]
 
 
 def test_a_validation_that_leaves_the_numbers_ends_training():

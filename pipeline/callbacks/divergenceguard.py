@@ -1,6 +1,7 @@
 """Ending a run whose loss or weights have left the numbers."""
 
 import math
+from collections.abc import Mapping
 from typing import NoReturn
 
 import keras
@@ -9,9 +10,13 @@ from keras import ops
 
 from pipeline.errors import Diverged
 
+# Losses are looked at so many batches at a time, and so many batches late: the device has computed
+# them by then, and nothing has to wait.
+BATCHES = 20
+
 
 class DivergenceGuard(keras.callbacks.Callback):
-    """Stops as soon as the loss is NaN or infinite, before a checkpoint of that epoch is written.
+    """Stops when the loss is NaN or infinite, before a checkpoint of that epoch is written.
 
     So it does at an epoch's end for weights and the optimizer's variables, which a loss need not
     show: a ReLU may turn NaN and minus infinity into zero.
@@ -23,18 +28,29 @@ class DivergenceGuard(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Remembers the epoch."""
         self._epoch = epoch
+        self._unseen: list[tuple[int, Mapping[str, float]]] = []
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Looks at the epoch's mean loss so far, which one bad batch spoils for good."""
-        self._check("loss", (logs or {}).get("loss"), f"batch {batch + 1}")
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Looks at the losses of earlier batches."""
+        self._unseen.append((batch, logs or {}))
+        if len(self._unseen) == 2 * BATCHES:
+            self._look(self._unseen[:BATCHES])
+            del self._unseen[:BATCHES]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Looks at the validation and at all that a checkpoint would hold."""
+        """Looks at the last batches, the validation and all that a checkpoint would hold."""
+        self._look(self._unseen)
         place = "after its last batch"
         self._check("validation loss", (logs or {}).get("val_loss"), place)
         for variable in [*self.model.weights, *self.model.optimizer.variables]:
             if not np.isfinite(ops.convert_to_numpy(variable)).all():
                 self._stop(f"{variable.path} is no longer finite", place)
+
+    def _look(self, batches: list[tuple[int, Mapping[str, float]]]) -> None:
+        # A loss is the epoch's mean so far, which one bad batch spoils for good.
+        if batches and not math.isfinite(batches[-1][1].get("loss", 0)):
+            for batch, logs in batches:
+                self._check("loss", logs["loss"], f"batch {batch + 1}")
 
     def _check(self, what: str, loss: float | None, place: str) -> None:
         if loss is not None and not math.isfinite(loss):

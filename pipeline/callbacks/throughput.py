@@ -26,6 +26,8 @@ class Throughput(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch."""
         self._batches += 1
+        if logs and (not self._compiled or batch + 1 == self.params["steps"]):
+            logs.get("loss")  # the device may be batches behind: this waits until it is done
         self._end = time.perf_counter()
         if not self._compiled:
             self._compiled = True

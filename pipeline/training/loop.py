@@ -12,6 +12,7 @@ from pipeline.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
+from pipeline.callbacks.lazycallbacklist import LazyCallbackList
 from pipeline.callbacks.progress import Progress
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
@@ -113,7 +114,13 @@ def fit(
                 epochs=options.epochs,
                 initial_epoch=run.start_epoch,
                 class_weight=class_weight,
-                callbacks=callbacks,
+                callbacks=LazyCallbackList(
+                    callbacks,
+                    add_history=True,
+                    model=classifier,
+                    epochs=options.epochs,
+                    steps=train_batches.steps_per_epoch,
+                ),
                 verbose=0,
             )
     except Stopped as stopped:
