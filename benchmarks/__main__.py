@@ -1,8 +1,10 @@
 """Measure training, evaluation, start-up, memory and the data path beside what else one would use.
 
   python -m benchmarks
+  python -m benchmarks --gpu
 
-Half an hour on two cores. The contenders take turns, each in a process of its own: stock Keras
+Half an hour on two cores; `--gpu` measures training alone, on a GPU and any of Keras's backends,
+in five minutes. The contenders take turns, each in a process of its own: stock Keras
 on TensorFlow, and Keras on JAX, Keras on PyTorch and PyTorch itself where they are installed. The
 table has medians and the range of the ratios, one a turn; absolute figures depend on the machine
 and on what else it does.
@@ -26,23 +28,31 @@ memory's bandwidth.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import data_path
-from benchmarks.contender import KERAS, OURS, PREDICT_BATCH_SIZE, PYTORCH, PYTORCH_COMPILE
+from benchmarks.contender import (
+    KERAS,
+    OURS,
+    PREDICT_BATCH_SIZE,
+    PYTORCH,
+    PYTORCH_COMPILE,
+)
 from benchmarks.table import Row, machine, markdown
 from config import cifar10_config, tiny_imagenet_config
+from pipeline.backend import BACKENDS
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
@@ -100,24 +110,34 @@ NETWORKS = (
 OWN = "ours"
 STOCK = "Keras on TensorFlow"
 EAGER = "PyTorch, eager, channels last"
+COMPILED = "PyTorch, compiled, channels last"
 # Which package each needs, its contender, its backend and its precision.
-CONTENDERS = {
+Contenders = dict[str, tuple[str, str, str, str]]
+CONTENDERS: Contenders = {
     OWN: ("tensorflow", OURS, "tensorflow", "float32"),
     STOCK: ("tensorflow", KERAS, "tensorflow", "float32"),
     "Keras on JAX": ("jax", KERAS, "jax", "float32"),
     "Keras on PyTorch": ("torch", KERAS, "torch", "float32"),
     EAGER: ("torch", PYTORCH, "torch", "float32"),
-    "PyTorch, compiled, channels last": ("torch", PYTORCH_COMPILE, "torch", "float32"),
+    COMPILED: ("torch", PYTORCH_COMPILE, "torch", "float32"),
 }
 HALF = "mixed_bfloat16"
 IN_HALF = {f"{name}, {HALF}": (*CONTENDERS[name][:3], HALF) for name in (OWN, STOCK, EAGER)}
+BACKEND = os.environ.get("KERAS_BACKEND") or next(filter(find_spec, BACKENDS))
+OWN_ON_GPU, COMPILED_ON_GPU = f"{OWN} on {BACKEND}", f"{COMPILED}, autocast"
+ON_GPU: Contenders = {
+    OWN_ON_GPU: (BACKEND, OURS, BACKEND, HALF),
+    COMPILED_ON_GPU: ("torch", PYTORCH_COMPILE, "torch", HALF),
+}
+GPU_BATCH_SIZES = (128, 512, 1024)
+CIFAR10_IMAGES = 50_000
 
 
 class Contender:
     """A process that has trained its first step and waits for work; it ends with the block."""
 
     def __init__(self, name: str, network: Network, data: Path | None = None):
-        _, contender, backend, precision = (CONTENDERS | IN_HALF)[name]
+        _, contender, backend, precision = (CONTENDERS | IN_HALF | ON_GPU)[name]
         command = [sys.executable, "-m", "benchmarks.contender", contender, *network.arguments()]
         command += ["--precision", precision]
         if data:
@@ -131,9 +151,15 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             text=True,
-            env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            # JAX would take most of a GPU's memory, before PyTorch has any.
+            env=os.environ
+            | {
+                "KERAS_BACKEND": backend,
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            },
         )
-        self.uses_onednn = json.loads(self._answer())["onednn"]
+        self.told = json.loads(self._answer())
         self.first_step = time.perf_counter() - start
 
     def __enter__(self) -> Contender:
@@ -167,7 +193,11 @@ def main() -> None:
     add("folder", nargs="?", default=default, metavar="FOLDER", help=data_path.FOLDER_HELP)
     add("--repeats", type=positive_int, default=5, metavar="N", help="turns (default: %(default)s)")
     add("--seconds", type=positive_int, default=5, metavar="S", help="a turn lasts (5)")
+    add("--gpu", action="store_true", help="measure training on a GPU; needs no data")
     args = parser.parse_args()
+    if args.gpu:
+        print(f"{machine()}\n{_gpu(args)}")
+        return
     cifar10, tiny_imagenet = data_path.folders(args.folder)
 
     rows = []
@@ -202,23 +232,66 @@ def _onednn() -> str:
     told = []
     for name in (OWN, STOCK):
         with Contender(name, tiny) as contender:
-            told.append(f"{'on' if contender.uses_onednn else 'off'} in {name}")
+            told.append(f"{'on' if contender.told['onednn'] else 'off'} in {name}")
     return f"oneDNN of TensorFlow: {', '.join(told)}"
+
+
+def _gpu(args: Namespace) -> str:
+    """Returns a table of training in half precision, a row for each batch size."""
+    columns = (
+        "batch",
+        f"{OWN_ON_GPU}, images/s",
+        COMPILED_ON_GPU,
+        "ratio",
+        "from - to",
+        "an epoch of CIFAR-10, s",
+        "first step, s",
+        "there",
+        "of the arithmetic",
+        "of the bandwidth",
+    )
+    lines = [f"| {' | '.join(columns)} |", "| ---: " * len(columns) + "|"]
+    names = [name for name, (package, *_) in ON_GPU.items() if find_spec(package)]
+    for batch_size in GPU_BATCH_SIZES:
+        print(f"batch {batch_size}", file=sys.stderr)
+        network = RESNET_56._replace(batch_size=batch_size)
+        with contextlib.ExitStack() as stack:
+            contenders = [stack.enter_context(Contender(name, network)) for name in names]
+            ours, *others = contenders
+            rates, *their_rates = _rates(contenders, "train", batch_size, args).values()
+            rate = statistics.median(rates)
+            cells = [f"{batch_size:,}", f"{rate:,.0f}"]
+            if others:
+                ratios = [a / b for a, b in zip(rates, their_rates[0], strict=True)]
+                cells.append(f"{statistics.median(their_rates[0]):,.0f}")
+                cells.append(f"{statistics.median(ratios):.2f}")
+                cells.append(f"{min(ratios):.2f} - {max(ratios):.2f}")
+            else:
+                cells += ["", "", ""]
+            cells += [f"{CIFAR10_IMAGES / rate:.1f}", f"{ours.first_step:.1f}"]
+            cells.append(f"{others[0].first_step:.1f}" if others else "")
+            for work, amount in ours.told["a_step"].items():
+                share = rate / batch_size * amount / _peak(ours, work)
+                cells.append(f"{share:.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    gpus = ", ".join(ours.told["gpus"]) or "none"
+    return "\n".join([f"GPU: {gpus}", "", *lines])
+
+
+def _peak(contender: Contender, work: str) -> float:
+    """Returns how much of a simple work the device does in a second."""
+    contender.do(work, 2)
+    return contender.told["a_peak_step"][work] * 20 / contender.do(work, 20)["seconds"]
 
 
 def _steps(args: Namespace, network: Network, work: str, names: Iterable[str]) -> list[Row]:
     """Compares ours, the first of the names, with those of the others that are installed."""
     packages = {name: package for name, (package, *_) in (CONTENDERS | IN_HALF).items()}
-    names = [name for name in names if importlib.util.find_spec(packages[name])]
+    names = [name for name in names if find_spec(packages[name])]
     batch_size = {"train": network.batch_size, "predict": PREDICT_BATCH_SIZE}[work]
-    rates = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
         contenders = [stack.enter_context(Contender(name, network)) for name in names]
-        steps = [_steps_in(contender, work, args.seconds) for contender in contenders]
-        for _ in range(args.repeats):
-            for contender, count in zip(contenders, steps, strict=True):
-                seconds = contender.do(work, count)["seconds"]
-                rates[contender.name].append(count * batch_size / seconds)
+        rates = _rates(contenders, work, batch_size, args)
     title = {"train": "training step", "predict": "evaluation"}[work]
     goals = {STOCK: network.goal} if work == "train" else {STOCK: 1.2, EAGER: 1.0}
     ours, *others = names
@@ -233,6 +306,19 @@ def _steps(args: Namespace, network: Network, work: str, names: Iterable[str]) -
         )
         for name in others
     ]
+
+
+def _rates(
+    contenders: Sequence[Contender], work: str, batch_size: int, args: Namespace
+) -> dict[str, list[float]]:
+    """Returns the images a second of each contender, a figure a turn."""
+    rates = {contender.name: [] for contender in contenders}
+    steps = [_steps_in(contender, work, args.seconds) for contender in contenders]
+    for _ in range(args.repeats):
+        for contender, count in zip(contenders, steps, strict=True):
+            seconds = contender.do(work, count)["seconds"]
+            rates[contender.name].append(count * batch_size / seconds)
+    return rates
 
 
 def _steps_in(contender: Contender, work: str, seconds: float) -> int:

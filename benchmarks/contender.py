@@ -2,23 +2,26 @@
 
   KERAS_BACKEND=jax python -m benchmarks.contender keras --stages 9 9 9 --filters 64 64 128 256
 
-It trains one step and says whether TensorFlow uses oneDNN; then for every line `WORK STEPS` that it
-reads it does that many steps and answers with their seconds and the most memory it has ever held,
-in bytes; all as JSON.
+It trains one step and says whether TensorFlow uses oneDNN, what GPUs there are, and how much a step
+has to multiply and to copy at least; then for every line `WORK STEPS` that it reads it does that
+many steps and answers with their seconds and the most memory it has ever held, in bytes; all as
+JSON.
 """
 
 import json
+import math
 import resource
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from config import cifar10_config as config
-from pipeline.backend import uses_onednn
+from pipeline.backend import gpu_names, uses_onednn
 from pipeline.command_line import script
 from pipeline.command_line.options import (
     PRECISIONS,
@@ -28,6 +31,9 @@ from pipeline.command_line.options import (
     positive_int,
 )
 from pipeline.nn.spec import Architecture
+
+if TYPE_CHECKING:
+    import keras
 
 OURS, KERAS, PYTORCH, PYTORCH_COMPILE = "ours", "keras", "pytorch", "pytorch-compile"
 PREDICT_BATCH_SIZE = 256
@@ -55,10 +61,9 @@ def main() -> None:
     images = rng.normal(0, 60, (count, args.size, args.size, 3)).astype(np.float32)
     labels = rng.integers(0, args.classes, args.batch_size).astype(np.int32)
     contend = _keras if args.contender in (OURS, KERAS) else _pytorch
-    works = contend(args, architecture, images, labels)
+    works, told = contend(args, architecture, images, labels)
     works["train"](1)
-    onednn = uses_onednn() if contend is _keras else None
-    print(json.dumps({"onednn": onednn}), flush=True)
+    print(json.dumps(told), flush=True)
     for line in sys.stdin:
         work, steps = line.split()
         start = time.perf_counter()
@@ -70,7 +75,7 @@ def main() -> None:
 
 def _keras(
     args: Namespace, architecture: Architecture, images: np.ndarray, labels: np.ndarray
-) -> Works:
+) -> tuple[Works, dict]:
     if args.contender == KERAS:
         import keras  # before our start turns on oneDNN, which a user of Keras does not get
     from pipeline import backend
@@ -118,7 +123,8 @@ def _keras(
     def predict(steps: int) -> None:
         network.predict(Resident(steps, images[:PREDICT_BATCH_SIZE]), verbose=0)
 
-    works = {"train": train, "predict": predict}
+    peak_works, amounts = _peak_works(bool(gpu_names()))
+    works = {"train": train, "predict": predict, **peak_works}
     if args.data:
         data = read_cifar10(args.data)
         preprocess = MeanPreprocessor(data.mean).preprocess
@@ -126,23 +132,76 @@ def _keras(
         works["epoch"] = lambda steps: model.fit(
             batches, steps_per_epoch=steps, shuffle=False, verbose=0
         )
-    return works
+    operations, moved = _least_work(network)
+    step = {"multiply": operations, "copy": moved * (4 if args.precision == "float32" else 2)}
+    return works, {
+        "onednn": uses_onednn(),
+        "gpus": gpu_names(),
+        "a_step": {work: amount * args.batch_size for work, amount in step.items()},
+        "a_peak_step": amounts,
+    }
+
+
+def _least_work(network: "keras.Model") -> tuple[int, int]:
+    """Returns how much a training step has to do an image.
+
+    Returns:
+        The floating-point operations of convolutions and the classifier, forward and for both
+        gradients; and the number of values moved if each of them and each normalization takes and
+        gives its activations once forward and twice backward.
+    """
+    import keras
+
+    operations = moved = 0
+    for layer in network.layers:
+        weighted = isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+        if weighted or isinstance(layer, keras.layers.BatchNormalization):
+            given, taken = math.prod(layer.output.shape[1:]), math.prod(layer.input.shape[1:])
+            moved += 3 * (given + taken)
+        if weighted:
+            kernel = math.prod(layer.kernel.shape[:-1])
+            operations += 3 * 2 * kernel * given
+    return operations, moved
+
+
+def _peak_works(on_gpu: bool) -> tuple[Works, dict[str, int]]:
+    """Returns works that show what a device can do, and how much of it a step of each asks for."""
+    from keras import ops
+
+    size = 8192 if on_gpu else 256
+    matrix, vector = ops.ones((size, size), "bfloat16"), ops.ones((4 * size * size,), "float32")
+
+    def multiply(steps: int) -> None:
+        for _ in range(steps):
+            product = ops.matmul(matrix, matrix)
+        float(ops.convert_to_numpy(ops.cast(product[0, 0], "float32")))  # waits for the device
+
+    def copy(steps: int) -> None:
+        for _ in range(steps):
+            total = vector + 1.0
+        float(ops.convert_to_numpy(total[0]))
+
+    works = {"multiply": multiply, "copy": copy}
+    return works, {"multiply": 2 * size**3, "copy": 2 * 4 * len(vector)}
 
 
 def _pytorch(
     args: Namespace, architecture: Architecture, images: np.ndarray, labels: np.ndarray
-) -> Works:
+) -> tuple[Works, dict]:
     import torch
 
     from benchmarks.pytorch_resnet import PyTorchResNet
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
     def tensor(images: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(images.transpose(0, 3, 1, 2))
-        return tensor.contiguous(memory_format=torch.channels_last)
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor.pin_memory() if device == "cuda" else tensor
 
     torch.manual_seed(0)
     model = PyTorchResNet(args.classes, architecture.stages, architecture.filters, args.stem)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(device, memory_format=torch.channels_last)
     # Keras's L2(r) adds r * sum(w ** 2) to the loss: a weight decay of 2r.
     kernels = {name: p for name, p in model.named_parameters() if p.ndim > 1}
     outer = [p for name, p in kernels.items() if name in ("parts.conv1.weight", "parts.fc.weight")]
@@ -158,26 +217,31 @@ def _pytorch(
         momentum=config.FAITHFUL.momentum,
     )
     network = torch.compile(model) if args.contender == PYTORCH_COMPILE else model
-    half = torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "mixed_bfloat16")
+    half = torch.autocast(device, torch.bfloat16, enabled=args.precision == "mixed_bfloat16")
     batch, targets = tensor(images[: args.batch_size]), torch.from_numpy(labels).long()
     unlabelled = tensor(images[:PREDICT_BATCH_SIZE])
 
     def train(steps: int) -> None:
         network.train()
         for _ in range(steps):
+            # As Keras does: every batch comes from the host.
+            inputs = batch.to(device, non_blocking=True)
+            labels = targets.to(device, non_blocking=True)
             optimizer.zero_grad()
             with half:
-                loss = torch.nn.functional.cross_entropy(network(batch), targets)
+                loss = torch.nn.functional.cross_entropy(network(inputs), labels)
             loss.backward()
             optimizer.step()
+        loss.item()  # waits for the device
 
     def predict(steps: int) -> None:
         network.eval()
         with torch.inference_mode(), half:
             for _ in range(steps):
-                network(unlabelled).softmax(dim=1)
+                # Keras's `predict` gives arrays.
+                network(unlabelled.to(device)).softmax(dim=1).cpu()
 
-    return {"train": train, "predict": predict}
+    return {"train": train, "predict": predict}, {"onednn": None, "gpus": []}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import data_path
 from benchmarks.__main__ import CONTENDERS, IN_HALF, NETWORKS
+from benchmarks.contender import _least_work
 from benchmarks.table import Row, markdown
 from pipeline.backend import processor, uses_onednn
 from pipeline.nn.conv import ResNet
@@ -60,7 +63,7 @@ def test_a_contender_trains_and_evaluates_as_it_is_told(name, run_python):
     assert done.returncode == 0, done.stderr
     ready, *answers = done.stdout.splitlines()
     on_tensorflow = backend == "tensorflow"
-    assert json.loads(ready) == {"onednn": uses_onednn() if on_tensorflow else None}
+    assert json.loads(ready)["onednn"] == (uses_onednn() if on_tensorflow else None)
     train, predict = map(json.loads, answers)
     assert train["seconds"] > 0
     assert predict["peak"] >= train["peak"] > 2**27
@@ -140,7 +143,7 @@ def test_above_the_table_stand_the_processor_and_who_uses_onednn(monkeypatch, tm
 def test_of_each_contender_it_is_told_whether_it_uses_onednn(monkeypatch):
     class Contender:
         def __init__(self, name, network):
-            self.uses_onednn = name == "ours"
+            self.told = {"onednn": name == "ours"}
 
         def __enter__(self):
             return self
@@ -151,6 +154,35 @@ def test_of_each_contender_it_is_told_whether_it_uses_onednn(monkeypatch):
     monkeypatch.setattr(benchmarks, "Contender", Contender)
     told = "oneDNN of TensorFlow: on in ours, off in Keras on TensorFlow"
     assert benchmarks._onednn() == told
+
+
+def test_on_a_gpu_training_is_set_against_what_the_device_can_do(monkeypatch):
+    """Without one here, so that the shares are those of the processor."""
+    tiny = replace(benchmarks.RESNET_56.architecture, stages=(1,), filters=(4, 8))
+    network = benchmarks.RESNET_56._replace(architecture=tiny, size=8)
+    monkeypatch.setattr(benchmarks, "RESNET_56", network)
+    monkeypatch.setattr(benchmarks, "GPU_BATCH_SIZES", (8,))
+    *above, columns, _, row = benchmarks._gpu(Namespace(repeats=1, seconds=1)).splitlines()
+    assert above[0].startswith("GPU: ")
+    names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (columns, row))
+    told = dict(zip(names, cells, strict=True))
+    assert told["batch"] == "8"
+    assert float(told[names[1]].replace(",", "")) > 0
+    assert float(told["first step, s"]) > 0
+    for share in ("of the arithmetic", "of the bandwidth"):  # of so little, rounded to nothing
+        assert re.fullmatch(r"\d+\.\d%", told[share])
+    assert bool(told[names[2]]) == bool(told["there"]) == bool(importlib.util.find_spec("torch"))
+
+
+def test_the_least_work_of_a_step_is_counted_layer_by_layer():
+    network = ResNet.build(8, 8, 3, 4, (1,), (4, 8), dataset="cifar10")
+    positions, module = 8 * 8, 4 * 2 + 9 * 2 * 2 + 2 * 8 + 4 * 8  # 1x1, 3x3, 1x1 and the shortcut
+    multiplications = positions * (9 * 3 * 4 + module) + 8 * 4
+    operations, moved = _least_work(network)
+    assert operations == 3 * 2 * multiplications
+    normalized = positions * 2 * (3 + 4 + 2 + 2 + 8)
+    convolved = positions * (3 + 4 + 4 + 2 + 2 + 2 + 2 + 8 + 4 + 8) + 8 + 4
+    assert moved == 3 * (normalized + convolved)
 
 
 @pytest.mark.slow
