@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from pipeline.command_line import script
-from pipeline.command_line.options import Parser
+from pipeline.command_line.options import Parser, existing_file
 from pipeline.export.formats import CLASSIFY, FORMATS, check_output
 
 CALIBRATION_PICTURES, SEED = 200, 42
@@ -25,7 +25,7 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("-m", "--model", required=True, metavar="FILE", help="or checkpoint")
+    add("-m", "--model", type=existing_file, required=True, metavar="FILE", help="or checkpoint")
     add("-f", "--format", required=True, choices=tuple(FORMATS))
     add("-o", "--output", required=True, metavar="FOLDER", help="new folder")
     add("--overwrite", action="store_true", help="replace an earlier export")
@@ -39,6 +39,16 @@ def main() -> None:
     target.require_packages()
 
     # Only now, so that --help and wrong options are answered at once.
+    from pipeline.export.pictures import (
+        find_pictures,
+        labels_by_folder,
+        read_pictures,
+        sample_photographs,
+    )
+
+    pictures = find_pictures(Path(args.pictures)) if args.pictures else []
+    to_calibrate = find_pictures(Path(args.int8)) if args.int8 else []
+
     from pipeline import backend
 
     asked = os.environ.get("KERAS_BACKEND") or "tensorflow"
@@ -50,12 +60,6 @@ def main() -> None:
 
     from pipeline.export.comparison import compare
     from pipeline.export.exporting import describe, write
-    from pipeline.export.pictures import (
-        find_pictures,
-        labels_by_folder,
-        read_pictures,
-        sample_photographs,
-    )
     from pipeline.files.modelfile import load_model
     from pipeline.files.wholefolder import whole_folder
 
@@ -63,10 +67,9 @@ def main() -> None:
     network, spec = load_model(args.model)
 
     # pictures
-    pictures = find_pictures(Path(args.pictures)) if args.pictures else []
     calibration = None
-    if args.int8:
-        files = np.random.default_rng(SEED).permutation(find_pictures(Path(args.int8)))
+    if to_calibrate:
+        files = np.random.default_rng(SEED).permutation(to_calibrate)
         blocks = read_pictures(files[:CALIBRATION_PICTURES].tolist(), spec)
         calibration = np.concatenate(list(blocks))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import script
-from pipeline.command_line.options import Parser, positive_int
+from pipeline.command_line.options import Parser, existing_file, positive_int
 from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def main() -> None:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="file, folder, or - for one on stdin")
-    add("-m", "--model", default=MODEL, metavar="FILE", help="or checkpoint (default: %(default)s)")
+    model = "or checkpoint (default: %(default)s)"
+    add("-m", "--model", type=existing_file, default=MODEL, metavar="FILE", help=model)
     add("--top", type=positive_int, default=5, metavar="N", help="classes shown (%(default)s)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_true", help="print picture,rank,label,probability")
@@ -57,32 +58,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         pictures, problems = find(args.pictures, Path(temporary) / "stdin")
-
-        # Only now, so that --help and wrong options are answered at once.
-        from pipeline import backend
-
-        with redirect_stdout(sys.stderr):  # on stdout there are predictions and nothing else
-            backend.start()
-        from pipeline.files.modelfile import load_model
-
-        # model
-        network, spec = load_model(args.model)
-        backend.accelerate(network)
-
-        # predictions
-        results = []
-        for names, images in read(pictures, spec, problems):
-            inputs = spec.preprocessor.preprocess(images)
-            probabilities = network.predict(inputs, batch_size=256, verbose=0)
-            ranked = (-probabilities).argsort(axis=1, kind="stable")[:, : args.top]
-            if folder:
-                explain(network, inputs, images, ranked[:, 0], names, folder, len(results))
-            for name, labels, of_picture in zip(names, ranked, probabilities, strict=True):
-                predictions = [
-                    {"label": spec.label_names[label], "probability": float(of_picture[label])}
-                    for label in labels
-                ]
-                results.append({"picture": name, "predictions": predictions})
+        results = classify(pictures, args.model, args.top, folder, problems) if pictures else []
 
     # report
     print_results(results, args)
@@ -103,8 +79,6 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
     Returns:
         The files by what to call them, and what is wrong with other arguments.
     """
-    from pipeline.io.imagefiles import list_images
-
     pictures, problems = {}, []
     for argument in arguments:
         if argument == STDIN:
@@ -115,13 +89,54 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
             stdin.write_bytes(picture)
             pictures[STDIN] = str(stdin)
         elif Path(argument).is_dir():
+            from pipeline.io.imagefiles import list_images
+
             found = sorted(list_images(Path(argument)))
             pictures |= {file: file for file in found}
             if not found:
                 problems.append(f"{argument} has no pictures in it")
-        else:
+        elif Path(argument).exists():
             pictures[argument] = argument
+        else:
+            problems.append(f"{argument}: there is no such file or folder")
     return pictures, problems
+
+
+def classify(
+    pictures: dict[str, str], model: str, top: int, folder: Path | None, problems: list[str]
+) -> list[dict]:
+    """Classifies pictures with the network of a file.
+
+    Args:
+        pictures: files by what to call them.
+        model: the network's file.
+        top: how many classes of each picture are returned, the most probable first.
+        folder: where it is drawn what a picture's class was decided by, if at all.
+        problems: to which is added what is wrong with a picture that is left out.
+    """
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline import backend
+
+    with redirect_stdout(sys.stderr):  # on stdout there are predictions and nothing else
+        backend.start()
+    from pipeline.files.modelfile import load_model
+
+    network, spec = load_model(model)
+    backend.accelerate(network)
+    results = []
+    for names, images in read(pictures, spec, problems):
+        inputs = spec.preprocessor.preprocess(images)
+        probabilities = network.predict(inputs, batch_size=256, verbose=0)
+        ranked = (-probabilities).argsort(axis=1, kind="stable")[:, :top]
+        if folder:
+            explain(network, inputs, images, ranked[:, 0], names, folder, len(results))
+        for name, labels, of_picture in zip(names, ranked, probabilities, strict=True):
+            predictions = [
+                {"label": spec.label_names[label], "probability": float(of_picture[label])}
+                for label in labels
+            ]
+            results.append({"picture": name, "predictions": predictions})
+    return results
 
 
 def read(

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 
 from config import tiny_imagenet_config as config
 from pipeline.command_line import script
-from pipeline.command_line.options import Parser, add_network_options, chosen_network, positive_int
+from pipeline.command_line.options import (
+    Parser,
+    add_network_options,
+    chosen_network,
+    existing_file,
+    positive_int,
+)
 from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:  # slow to import
@@ -35,7 +41,7 @@ def main() -> None:
     add = parser.add_argument
     model = f"{config.DECAY.output}/{config.DECAY.model}"
     named = "what to evaluate, a model or a checkpoint (default: %(default)s)"
-    add("-m", "--model", default=model, metavar="FILE", help=named)
+    add("-m", "--model", type=existing_file, default=model, metavar="FILE", help=named)
     add("--split", choices=SPLITS, default="test", help="on which images (default: %(default)s)")
     built = "where build_tiny_imagenet.py has put its files (default: %(default)s)"
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)

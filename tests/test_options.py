@@ -297,16 +297,19 @@ def test_a_file_is_no_place_for_results(tmp_path, flag):
 
 
 def test_data_that_are_not_there_are_told_at_once(run_python, tmp_path):
-    for script, flag, hint in (
-        ("resnet_cifar10.py", "--data", ""),
-        ("train.py", "--hdf5", "; build_tiny_imagenet.py makes it"),
+    there_is_no = f"there is no such file or folder in {PROJECT}"
+    for script, option, complaint in (
+        ("resnet_cifar10.py", ("--data", "nowhere"), there_is_no),
+        ("train.py", ("--hdf5", "nowhere"), f"{there_is_no}; build_tiny_imagenet.py makes them"),
+        ("train.py", ("--hdf5", "docs"), "there are no HDF5 files in it; build_tiny_imagenet.py"),
+        ("train_images.py", ("--weights", "nowhere"), "there is no such file"),
     ):
         before = seconds_of_children()
-        result = run_python(script, "-o", tmp_path, flag, "nowhere")
+        result = run_python(script, "-o", tmp_path, *option)
         assert seconds_of_children() - before < 0.5
         assert result.returncode == 2
-        missing = f"{flag} nowhere: there is no such file or folder in {PROJECT}{hint}"
-        assert result.stderr == f"error: {missing}\n"
+        assert result.stderr.startswith(f"error: {' '.join(option)}: {complaint}")
+        assert result.stderr.count("\n") == 1
 
 
 def test_data_named_from_a_folder_are_found_from_another(

@@ -109,12 +109,22 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_classified(predict, pictur
     assert [result["picture"] for result in json.loads(done.stdout)] == [str(arguments[1])]
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [
+        "warning: nowhere.png: there is no such file or folder",
         f"warning: {tmp_path / 'empty'} has no pictures in it",
         f"warning: {tmp_path / 'text.png'} is truncated, damaged or not an image",
-        "warning: nowhere.png cannot be read: No such file or directory",
     ]
-    done = predict("nowhere.png", status=2)
-    assert done.stderr.splitlines()[-1] == "error: none of the pictures could be classified"
+
+
+def test_that_there_is_nothing_to_classify_is_told_before_tensorflow_is_loaded(predict, run_python):
+    done = predict("nowhere.png", status=2, run=run_python)
+    assert done.stderr.splitlines() == [  # and nothing of what TensorFlow runs on
+        "warning: nowhere.png: there is no such file or folder",
+        "error: none of the pictures could be classified",
+    ]
+    done = run_python("predict.py", "--model", "nowhere.hdf5", "README.md")
+    assert done.returncode == 2
+    missing = "nowhere.hdf5: there is no such file (see predict.py --help)"
+    assert done.stderr == f"error: argument -m/--model: {missing}\n"
 
 
 def test_the_evidence_is_drawn(predict, pictures, tmp_path):

@@ -220,6 +220,13 @@ def positive_int(text: str) -> int:
     return _number(text, int, 1)
 
 
+def existing_file(text: str) -> str:
+    """Returns the path of a file that is there, as argparse's `type`."""
+    if not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text}: there is no such file")
+    return text
+
+
 def parse_training(
     parser: Parser, experiment: Experiment, argv: Sequence[str] | None = None
 ) -> tuple[Options, Checkpoint | None, dict[Path, TextIO]]:
@@ -248,6 +255,8 @@ def parse_training(
     checkpoint, locks = _checkpoint(parser, args, options, experiment)
     if checkpoint is None:
         chosen_network(parser, experiment.architecture, options)
+        if options.weights and not os.path.exists(options.weights):
+            raise UserError(f"--weights {options.weights}: there is no such file")
         _require_data(parser, experiment, options)
         return options, None, locks
 
@@ -374,12 +383,17 @@ def _refuse_files(options: Options) -> None:
 
 def _require_data(parser: Parser, experiment: Experiment, options: Options) -> None:
     # A reader says it better, but only after Keras is loaded.
-    if options.data is None or Path(options.data).exists():
+    if options.data is None:
         return
-    place = "" if os.path.isabs(options.data) else f" in {os.getcwd()}"
-    way_out = "; build_tiny_imagenet.py makes it" if experiment.data else ""
-    flag = _flags(parser)["data"]
-    raise UserError(f"{flag} {options.data}: there is no such file or folder{place}{way_out}")
+    if not Path(options.data).exists():
+        missing = "there is no such file or folder"
+        missing += "" if os.path.isabs(options.data) else f" in {os.getcwd()}"
+    elif experiment.data and not any(Path(options.data).glob("*.hdf5")):
+        missing = "there are no HDF5 files in it"
+    else:
+        return
+    way_out = "; build_tiny_imagenet.py makes them" if experiment.data else ""
+    raise UserError(f"{_flags(parser)['data']} {options.data}: {missing}{way_out}")
 
 
 def _options(parser: Parser, experiment: Experiment, argv: Sequence[str]) -> Options:
