@@ -14,7 +14,7 @@ from pathlib import Path
 from config import tiny_imagenet_config as config
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, positive_int
-from pipeline.errors import UserError, one_line
+from pipeline.errors import BadImages, UserError, one_line
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
 
     def on_bad(problem: str) -> None:
         if not args.skip_bad:
-            raise UserError(f"{problem}; --skip-bad goes on without it")
+            raise BadImages(problem)
         left_out.append(problem)
 
     files = (config.TRAIN_HDF5, config.VAL_HDF5, config.TEST_HDF5, config.DATASET_MEAN)

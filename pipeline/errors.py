@@ -7,6 +7,10 @@ class UserError(Exception):
     """Something the user can mend; the message is one line: what, where, what to do."""
 
 
+class BadImages(UserError):
+    """Images cannot be used, and the scripts that read them have --skip-bad to go on without."""
+
+
 class NetworkError(UserError, ValueError):
     """No network can be built of these stages, filters and sizes."""
 

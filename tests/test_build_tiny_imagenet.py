@@ -293,7 +293,7 @@ BAD = [truncate, damage, resize, add_image, remove_image]
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
 def test_bad_data_are_named_in_one_line_and_nothing_is_left(root, refused, spoil):
     problem = spoil(root)
-    assert refused(*options(root)) == f"error: {problem}; --skip-bad goes on without it\n"
+    assert refused(*options(root)) == f"error: {problem}; --skip-bad goes on without them\n"
     assert os.listdir(root / "hdf5") == [".lock"]
 
 

@@ -14,7 +14,7 @@ import pytest
 import specialfiles
 from matplotlib.image import imsave
 
-from pipeline.errors import UserError
+from pipeline.errors import BadImages, UserError
 from pipeline.io import cifar10
 from pipeline.io.cifar10 import read_cifar10
 
@@ -231,20 +231,33 @@ def fill_with_text(path):
     path.write_text("this is not what you think")
 
 
+@pytest.fixture
+def complaint(png_folder, capsys):
+    """Reads the folder, which has one picture that cannot be used; returns what is said of it."""
+
+    def complaint():
+        with pytest.raises(BadImages, match=r"1 of \d+ pictures cannot be used, .*: mend"):
+            read_cifar10(str(png_folder))
+        return capsys.readouterr().out
+
+    return complaint
+
+
 @pytest.mark.parametrize("damage", [cut, empty, fill_with_text])
-def test_a_damaged_picture_is_named(png_folder, damage):
+def test_a_damaged_picture_is_named_and_left_out_if_asked_for(png_folder, complaint, damage):
     picture = png_folder / "train" / "frog" / "006.png"
+    shutil.copy(picture, picture.with_name("007.png"))
     damage(picture)
-    with pytest.raises(UserError, match=f"{picture} is (truncated, damaged or not an image|empty)"):
-        read_cifar10(str(png_folder))
+    said = rf"bad: {picture} is (truncated, damaged or not an image|empty)\n"
+    assert re.fullmatch(said, complaint())
+    assert len(read_cifar10(str(png_folder), skip_bad=True).train_images) == 10
 
 
-def test_a_truncated_jpeg_is_not_filled_up_with_gray(png_folder):
+def test_a_truncated_jpeg_is_not_filled_up_with_gray(png_folder, complaint):
     picture = png_folder / "train" / "frog" / "photo.jpg"
     imsave(picture, np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     cut(picture)
-    with pytest.raises(UserError, match=f"{picture} is truncated, damaged or not an image"):
-        read_cifar10(str(png_folder))
+    assert complaint() == f"bad: {picture} is truncated, damaged or not an image\n"
 
 
 def test_hidden_files_beside_the_pictures_are_passed_over(png_folder):
@@ -254,11 +267,10 @@ def test_hidden_files_beside_the_pictures_are_passed_over(png_folder):
     np.testing.assert_array_equal(after.train_images, before.train_images)
 
 
-def test_a_picture_of_another_size_is_named(png_folder):
+def test_a_picture_of_another_size_is_named(png_folder, complaint):
     picture = png_folder / "test" / "dog" / "big.png"
     imsave(picture, np.zeros((64, 48, 3), dtype=np.uint8))
-    with pytest.raises(UserError, match=f"{picture} has 48x64 pixels instead of 32x32"):
-        read_cifar10(str(png_folder))
+    assert complaint() == f"bad: {picture} has 48x64 pixels instead of 32x32\n"
 
 
 def test_a_test_class_without_training_images_is_named(png_folder):

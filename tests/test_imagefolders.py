@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.errors import BadImages, UserError
 from pipeline.io import imagefiles
 from pipeline.io.imagefolders import holds_image_folders, read_image_folders
 
@@ -91,6 +91,38 @@ def test_a_class_that_is_missing_in_evaluation_is_told(pets, capsys):
     data = read_image_folders(root, SIZE)
     assert set(data.test_labels.tolist()) == {0, 2}
     assert capsys.readouterr().err == f"warning: {root}/val/bee has no images\n"
+
+
+def test_pictures_that_cannot_be_used_are_named_together_and_left_out_if_asked_for(pets, capsys):
+    root = pets("train", "val")
+    whole = read_image_folders(root, SIZE)
+    (root / "train" / "ant" / "05.png").write_text("no picture")
+    cv2.imwrite(str(root / "train" / "cat" / "large.png"), np.zeros((9, 9, 3), np.uint8))
+    (root / "val" / "bee" / "00.png").write_bytes(b"")
+    capsys.readouterr()
+    with pytest.raises(BadImages, match=r"3 of 71 pictures .*, 00\.png, 05\.png, large\.png: mend"):
+        read_image_folders(root, SIZE)
+    assert capsys.readouterr().out.splitlines() == [
+        f"bad: {root}/train/ant/05.png is truncated, damaged or not an image",
+        f"bad: {root}/train/cat/large.png has 9x9 pixels instead of 8x8",
+        f"bad: {root}/val/bee/00.png is empty",
+    ]
+    data = read_image_folders(root, SIZE, skip_bad=True)
+    assert "3 of 71 pictures cannot be used and are left out" in capsys.readouterr().out
+    for images, labels, expected, expected_labels, missing in (
+        (data.train_images, data.train_labels, whole.train_images, whole.train_labels, 5),
+        (data.test_images, data.test_labels, whole.test_images, whole.test_labels, COUNTS["ant"]),
+    ):
+        np.testing.assert_array_equal(images, np.delete(expected, missing, axis=0))
+        np.testing.assert_array_equal(labels, np.delete(expected_labels, missing))
+
+
+def test_a_class_of_which_nothing_can_be_used_is_refused(pets):
+    root = pets()
+    for path in (root / "cat").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="cat has no images: add some, or remove it"):
+        read_image_folders(root, SIZE, skip_bad=True)
 
 
 def test_what_looks_like_a_data_set(pets, tmp_path):

@@ -41,6 +41,7 @@ SAVED = {
     "seed": 7,
     "precision": "float32",
     "model": None,
+    "skip_bad": False,
 }
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.errors import BadImages, UserError
 from pipeline.io import inspection
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
@@ -70,16 +70,25 @@ def test_classes_are_the_folders_and_a_fifth_of_each_is_held_out(folder, capsys)
 
 def test_what_lies_divided_is_read_so(folder, capsys):
     data = read(divided(folder, 5))
+    assert (data.name, data.test_part) == ("photographs", "")
     assert {os.path.relpath(path, folder)[:5] for path in paths(data.train_images)} == {"train"}
     assert {os.path.relpath(path, folder)[:4] for path in paths(data.test_images)} == {"val/"}
     assert (len(data.train_images), len(data.test_images)) == (30, 10)
     assert f"10 to validate on, in {folder}/val" in capsys.readouterr().out
 
 
-def test_without_val_a_part_of_train_is_held_out(folder):
+def test_without_val_there_may_be_test(folder):
+    (divided(folder, 5) / "val").rename(folder / "test")
+    data = read(folder)
+    assert {os.path.relpath(path, folder)[:5] for path in paths(data.test_images)} == {"test/"}
+    assert data.test_part == "test set"
+
+
+def test_without_either_a_part_of_train_is_held_out(folder):
     shutil.rmtree(divided(folder, 5) / "val")
     data = read(folder, holdout=0.5)
     assert (len(data.train_images), len(data.test_images)) == (14, 16)
+    assert data.test_part == "held out"
 
 
 def test_the_mean_is_the_training_pictures_colour(folder):
@@ -142,7 +151,7 @@ def spoilt(folder):
 
 def test_all_bad_files_are_named_together(spoilt, capsys):
     folder, wrong = spoilt
-    with pytest.raises(UserError, match=r"6 of 46 pictures cannot be used, .*--skip-bad"):
+    with pytest.raises(BadImages, match=r"6 of 46 pictures cannot be used, .* and 3 more: mend"):
         read(folder)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6

@@ -166,6 +166,7 @@ def test_a_bad_picture_takes_one_line_and_stops_before_training(small, tmp_path)
     options = ["--images", folder, *TINY, "--epochs", 1, "-o", tmp_path / "output"]
     complaint = refused(SCRIPT, *options)
     assert "1 of 33 pictures cannot be used, bad.jpg: " in complaint
+    assert complaint.endswith("; --skip-bad goes on without them\n")
     printed = run(SCRIPT, *options, "--skip-bad")
     assert "1 of 33 pictures cannot be used and are left out" in printed
     # Remembered, so that a run goes on as it was begun.

@@ -145,6 +145,9 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
             help="local copy of the data set: folder, archive, or a folder of pictures with a "
             "subfolder for each class (default: Keras's cache, filled by a download)",
         )
+    if experiment.size or not experiment.data:
+        skip = "go on without pictures that cannot be used"
+        add("--skip-bad", action="store_true", help=skip)
     if len(experiment.recipes) > 1:
         brings = "way of training, with its own epochs, batch size and rate (default: %(default)s)"
         add("--recipe", choices=tuple(experiment.recipes), help=brings)
@@ -182,7 +185,6 @@ def add_photograph_options(parser: Parser) -> None:
     add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
     held = "part of each class to validate on where there is no val (default: %(default)s)"
     add("--holdout", type=_share, metavar="SHARE", help=held)
-    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
     start = "trained model of the same network to start from, with a new classifier"
     add("--weights", metavar="FILE", help=start)
     alike = "let every class weigh the same, however many pictures it has"

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import Interrupted, UserError, one_line
+from pipeline.errors import BadImages, Interrupted, UserError, one_line
 
 
 def run(main: Callable[[], None]) -> None:
@@ -13,6 +13,8 @@ def run(main: Callable[[], None]) -> None:
     _let_everything_be_printed()
     try:
         main()
+    except BadImages as error:
+        sys.exit(_complain(f"{error}; --skip-bad goes on without them"))
     except UserError as error:
         sys.exit(_complain(str(error)))
     except ModuleNotFoundError as error:

@@ -56,13 +56,14 @@ TAR_MEMBERS_LIMIT = 100  # the archive has nine
 _UNPACKERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
-def read_cifar10(path: str | None = None) -> Dataset:
+def read_cifar10(path: str | None = None, skip_bad: bool = False) -> Dataset:
     """Reads CIFAR-10.
 
     Args:
         path: the folder `cifar-10-batches-py`, the archive `cifar-10-python.tar.gz`, or a folder
             of 32x32 pictures of any classes (see `read_image_folders`). Without it, Keras's cache
             is used, and filled by a download where it is empty.
+        skip_bad: whether to go on without pictures that cannot be used.
 
     Returns:
         The data set; its classes come in alphabetical order, as in the original archive.
@@ -78,7 +79,7 @@ def read_cifar10(path: str | None = None) -> Dataset:
     if (source / FOLDER).is_dir():
         return read_cifar10(str(source / FOLDER))
     if source.is_dir() and holds_image_folders(source):
-        return read_image_folders(source, SIZE)
+        return read_image_folders(source, SIZE, skip_bad)
     what = "there is no such file or folder" if not source.exists() else "it holds no data set"
     raise UserError(
         f"{source}: {what}; give the folder {FOLDER}, the archive {ARCHIVE} or a folder of "

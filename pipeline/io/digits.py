@@ -11,11 +11,12 @@ from pipeline.io.dataset import Dataset
 SIZE = 32
 
 
-def read_digits(path: str | None = None) -> Dataset:
+def read_digits(path: str | None = None, skip_bad: bool = False) -> Dataset:
     """Reads the 1,797 digits of 8x8 pixels that come with scikit-learn as 32x32 RGB images.
 
     Args:
         path: none may be given; other data sets are read from there.
+        skip_bad: for other data sets; all digits can be used.
 
     Returns:
         1,437 training and 360 test images, split stratified and always alike.

@@ -16,16 +16,17 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io.dataset import Dataset
 from pipeline.io.imagefiles import SUFFIXES, list_images
-from pipeline.io.imagefolders import class_names
+from pipeline.io.imagefolders import class_names, refuse_bad, some
 from pipeline.io.inspection import Look, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
 
 LAYOUT = "it must have a folder for each class, or train and val with a folder for each class"
+# What may stand beside `train`: the first that is there, and what its pictures are.
+PARTS = {"val": "", "test": "test set"}
 ENLARGED = 4  # a picture that would have to be enlarged further than this is too small
 FEW = 10  # training pictures; a class that has fewer is told
 UNBALANCED = 3  # the largest class has so many times the smallest's pictures
-SHOWN = 3  # names in a message
 
 Classes = dict[str, list[str]]
 """The files of each class, both in alphabetical order."""
@@ -38,7 +39,9 @@ def read_photograph_folder(
     skip_bad: bool = False,
     record: Path | None = None,
 ) -> Dataset:
-    """Reads photographs in `<class>/` or `{train,val}/<class>/`, after a look at every one of them.
+    """Reads photographs in `<class>/`, `{train,val}/<class>/` or `{train,test}/<class>/`.
+
+    Before that there is a look at every one of them.
 
     What is found is printed: how many there are, and what may be wrong with them.
 
@@ -46,8 +49,9 @@ def read_photograph_folder(
         path: the folder; without one, windows of scikit-learn's two photographs are written beside
             the record, of two classes.
         size: width and height that photographs are brought to, in pixels.
-        holdout: share of every class that is validated on where there is no `val`. It is chosen by
-            the files' contents: always alike, and the same file twice is on one side.
+        holdout: share of every class that is validated on where there is nothing but `train` or
+            the classes. It is chosen by the files' contents: always alike, and the same file twice
+            is on one side.
         skip_bad: whether to go on without pictures that cannot be used.
         record: where to remember what is known of each picture.
 
@@ -55,25 +59,26 @@ def read_photograph_folder(
         `Photographs`, whose mean is the mean colour of the training pictures.
 
     Raises:
-        UserError: the folder is laid out in another way, a picture cannot be used, or a class has
-            too few to train on and to validate on.
+        UserError: the folder is laid out in another way, or a class has too few pictures to train
+            on and to validate on.
+        BadImages: pictures cannot be used; all of them have been printed.
     """
     folder = Path(path) if path else _sample(record)
-    training, validation = _find(folder)
+    training, part = _find(folder)
+    validation = _counterpart(training, folder / part) if part else {}
     files = [*_all(training), *_all(validation)]
     looks = inspect(files, record)
     if bad := _bad(looks, size):
-        _refuse(bad, len(files), skip_bad)
+        refuse_bad(bad, len(files), skip_bad)
         training, validation = _without(training, bad), _without(validation, bad)
-    if not validation:
+    where = f"in {folder / part}"
+    if not part:
         training, validation = _held_out(training, looks, holdout)
         where = f"held out ({holdout:.0%} of each class)"
-    else:
-        where = f"in {folder / 'val'}"
     names = tuple(training)
     for classes, name in ((training, "train"), (validation, "validate")):
         if empty := [label for label in names if not classes.get(label)]:
-            raise UserError(f"{folder} has no pictures of {_some(empty)} to {name} on")
+            raise UserError(f"{folder} has no pictures of {some(empty)} to {name} on")
     print(
         f"{folder}: {len(names)} classes, {len(_all(training)):,} pictures to train on, "
         f"{len(_all(validation)):,} to validate on, {where}"
@@ -92,6 +97,8 @@ def read_photograph_folder(
         *photographs(validation),
         names,
         mean.astype(np.float32),
+        name=folder.resolve().name,
+        test_part=PARTS.get(part, "held out"),
         fingerprint=_fingerprint(training, validation, looks),
     )
 
@@ -104,19 +111,22 @@ def _sample(record: Path | None) -> Path:
     return folder
 
 
-def _find(folder: Path) -> tuple[Classes, Classes]:
-    """Returns the files to train on, and those in `val`, if there is one."""
+def _find(folder: Path) -> tuple[Classes, str]:
+    """Returns the files to train on, and which part is to validate on, "" if there is none."""
     if not folder.is_dir():
-        raise UserError(f"--images {folder}: there is no such folder")
+        raise UserError(f"{folder}: there is no such folder")
     if not (folder / "train").is_dir():
-        return _classes(folder), {}
-    training = _classes(folder / "train")
-    if not (folder / "val").is_dir():
-        return training, {}
-    validation = _classes(folder / "val")
-    if unknown := validation.keys() - training.keys():
-        raise UserError(f"{folder / 'val'} has {_some(unknown)}, which train has not")
-    return training, {name: validation.get(name, []) for name in training}
+        return _classes(folder), ""
+    part = next((name for name in PARTS if (folder / name).is_dir()), "")
+    return _classes(folder / "train"), part
+
+
+def _counterpart(training: Classes, folder: Path) -> Classes:
+    """Returns the files in a folder of the classes that are trained on."""
+    classes = _classes(folder)
+    if unknown := classes.keys() - training.keys():
+        raise UserError(f"{folder} has {some(unknown)}, which train has not")
+    return {name: classes.get(name, []) for name in training}
 
 
 def _classes(folder: Path) -> Classes:
@@ -126,7 +136,7 @@ def _classes(folder: Path) -> Classes:
     classes = {name: sorted(list_images(folder / name)) for name in names}
     if empty := [name for name, files in classes.items() if not files]:
         raise UserError(
-            f"{folder} has no pictures in {_some(empty)}; pictures are {', '.join(SUFFIXES)}"
+            f"{folder} has no pictures in {some(empty)}; pictures are {', '.join(SUFFIXES)}"
         )
     return classes
 
@@ -148,17 +158,6 @@ def _bad(looks: Mapping[str, Look | UserError], size: int) -> dict[str, str]:
             pixels = f"{look.width}x{look.height} pixels"
             bad[file] = f"{file} has {pixels}: too small to be enlarged to {size}x{size}"
     return bad
-
-
-def _refuse(bad: Mapping[str, str], count: int, skip_bad: bool) -> None:
-    print(*(one_line(f"bad: {problem}") for problem in bad.values()), sep="\n")
-    found = f"{len(bad):,} of {count:,} pictures cannot be used"
-    if not skip_bad:
-        raise UserError(
-            f"{found}, {_some(os.path.basename(file) for file in bad)}: mend or remove what is "
-            "listed above, or go on without it with --skip-bad"
-        )
-    print(f"{found} and are left out")
 
 
 def _held_out(
@@ -186,7 +185,7 @@ def _notes(
     """Says what a person should know before hours are spent."""
     counts = {name: len(files) for name, files in training.items()}
     if few := [name for name, count in counts.items() if count < FEW]:
-        yield f"fewer than {FEW} pictures to train on: {_some(few)}"
+        yield f"fewer than {FEW} pictures to train on: {some(few)}"
     largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[largest] >= UNBALANCED * counts[smallest]:
         yield (
@@ -224,10 +223,3 @@ def _left_alone(folder: Path) -> Iterable[str]:
     others = Counter(Path(name).suffix.lower() for name in names)
     if kinds := [kind or "without a suffix" for kind in sorted(others.keys() - set(SUFFIXES))]:
         yield f"files of other kinds are left alone: {', '.join(kinds)}"
-
-
-def _some(names: Iterable[str]) -> str:
-    """Returns the first few names, and how many more there are."""
-    names = sorted(names)
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

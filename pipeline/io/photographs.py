@@ -42,7 +42,7 @@ class Photograph:
         if image.shape[:2] not in ((self.height, self.width), reduced):
             raise UserError(
                 f"{self.path} has changed since it was looked at: it was {self.width}x"
-                f"{self.height} pixels; start again, with --resume if this run has a checkpoint"
+                f"{self.height} pixels; start again, or go on from the newest checkpoint"
             )
         return image
 

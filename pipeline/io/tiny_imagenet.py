@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from pipeline.errors import UserError
+from pipeline.errors import BadImages, UserError
 from pipeline.files.reading import read_regular
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.imagefiles import list_images, progress_bar, read_images
@@ -228,8 +228,7 @@ def write_split(
         writing = background.submit(lambda: None)
         for images, problems in read_images(split.files, size):
             if problems:
-                problem = next(iter(problems.values()))
-                raise UserError(f"{problem}; --skip-bad goes on without it")
+                raise BadImages(str(next(iter(problems.values()))))
             writing.result()
             writing = background.submit(writer.add, images, split.labels[done:][: len(images)])
             total += images.sum(axis=0, dtype=np.uint32)  # enough for a block

@@ -36,13 +36,13 @@ REMEMBERED = (
     "seed",
     "precision",
     "model",
+    "skip_bad",
 )
 # The same of the options that photographs alone have.
 REMEMBERED_OF_PHOTOGRAPHS = (
     "network",
     "size",
     "holdout",
-    "skip_bad",
     "weights",
     "class_weights",
     "patience",
@@ -57,7 +57,8 @@ class Experiment:
         name: of the result files.
         datasets: for each data set, the default first, its reader: a function that takes a path or
             None and returns a `Dataset`, or the function's place, "module:name", from where it is
-            imported once it is needed.
+            imported once it is needed. Where bad images are to be left out, it is called with
+            `skip_bad=True` besides.
         architecture: the network.
         networks: others to choose from by name, of the same stem; the default is `architecture`.
         recipes: the ways of training to choose from, the default first.
@@ -125,7 +126,7 @@ class Experiment:
         if isinstance(reader, str):
             reader = pkgutil.resolve_name(reader)
         if self.size is None:
-            return reader(options.data)
+            return reader(options.data, **({"skip_bad": True} if options.skip_bad else {}))
         record = Path(options.output) / f"{self.name}_pictures.json"
         return reader(options.data, options.size, options.holdout, options.skip_bad, record)
 
@@ -143,7 +144,8 @@ class Options:
         learning_rate: the highest of the run.
         network: one of the experiment's, whose stages and filters are those below if left out.
         stages, filters: of a `resnet`; see `ResNet.build`.
-        size, holdout, skip_bad: for photographs; see `read_photograph_folder`.
+        size, holdout: for photographs; see `read_photograph_folder`.
+        skip_bad: whether to go on without images that cannot be used.
         weights: a trained model or checkpoint of the same network, to start from; its classifier
             is not taken over.
         class_weights: "balanced" lets every class weigh the same in the loss, however many images
