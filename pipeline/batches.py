@@ -96,9 +96,13 @@ def reading(*batches: ImageBatches) -> Iterator[None]:
 class TrainingBatches(ImageBatches):
     """The batches of a whole training run, shuffled and augmented anew every epoch.
 
-    To Keras this is one endless sequence, since it tells a data set nothing of the epoch: a
-    `Classifier` knows when an epoch has ended, another model's `fit` needs `steps_per_epoch`. Every
-    image comes at most once an epoch; the last partial batch is dropped unless it is the only one.
+    Every image comes at most once an epoch; the last partial batch is dropped unless it is the only
+    one. Batches are numbered on from epoch to epoch, `batches[steps_per_epoch]` is the first of the
+    second.
+
+    Any model's `fit` takes them, an epoch at a time; since Keras tells a data set nothing of the
+    epoch, every `fit` goes on where the one before has ended. For the exact batches of an epoch,
+    whatever Keras reads ahead, see `endless`.
 
     Args:
         images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
@@ -127,12 +131,25 @@ class TrainingBatches(ImageBatches):
         self.seed = seed
         self.start_epoch = start_epoch
         self.steps_per_epoch = max(1, len(images) // batch_size)
+        self._passes = 0  # that Keras has begun
         self._permutation: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     @property
-    def num_batches(self) -> None:
-        """None: the sequence has no end."""
-        return None
+    def num_batches(self) -> int:
+        """Number of batches in an epoch."""
+        return self.steps_per_epoch
+
+    def on_epoch_begin(self) -> None:
+        """Lets Keras, which counts from 0 again, go on to the next epoch."""
+        self._passes += 1
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns batch `index` of the whole run, or of the epoch that Keras has begun."""
+        return super().__getitem__(max(0, self._passes - 1) * self.steps_per_epoch + index)
+
+    def endless(self) -> keras.utils.PyDataset:
+        """Returns the batches of all epochs as one sequence, whose number says what a batch is."""
+        return _Endless(self)
 
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Makes batch `index` of `epoch`, both from 0: a pure function of them and the seed."""
@@ -158,6 +175,19 @@ class TrainingBatches(ImageBatches):
             order = np.random.default_rng(sequence).permutation(len(self.images))
             self._permutation = (epoch, order)
         return order
+
+
+class _Endless(keras.utils.PyDataset):
+    def __init__(self, batches: TrainingBatches):
+        super().__init__()
+        self._batches = batches
+
+    @property
+    def num_batches(self) -> None:
+        return None
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._batches[number]
 
 
 class EvaluationBatches(ImageBatches):
@@ -207,6 +237,7 @@ class _Lookahead:
     def _start(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._next = 0
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
         self._pending: dict[int, Future] = {}
 
@@ -214,7 +245,9 @@ class _Lookahead:
         if self._process != os.getpid():
             self._start()  # threads do not survive a fork
         with self._lock:
-            window = range(index, index + 2 * self._workers + 1)
+            # Only of what is asked for in order: Keras's `fit` shuffles the numbers by default.
+            ahead = 2 * self._workers if index in (0, self._next) else 0
+            window, self._next = range(index, index + ahead + 1), index + 1
             self._pending = {i: f for i, f in self._pending.items() if i in window}
             for i in window:
                 if i not in self._pending:

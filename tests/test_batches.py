@@ -103,11 +103,14 @@ def test_the_last_partial_batch_is_dropped_unless_it_is_the_only_one(count, step
     assert [len(numbers(batches[i])) for i in range(2 * steps)] == [size] * 2 * steps
 
 
-def test_to_keras_the_epochs_are_one_sequence_without_an_end():
+def test_the_epochs_are_one_sequence_without_an_end():
     batches = augmented(start_epoch=5)
-    assert batches.num_batches is None
+    endless = batches.endless()
+    assert (batches.num_batches, endless.num_batches) == (3, None)
     for number in range(9):
-        assert_same(batches[number], batches.batch(5 + number // 3, number % 3))
+        expected = batches.batch(5 + number // 3, number % 3)
+        assert_same(batches[number], expected)
+        assert_same(endless[number], expected)
 
 
 def doubled(images, draw=None):
@@ -212,6 +215,14 @@ def test_batches_are_made_ahead_on_other_threads_but_not_without_bound():
     assert threading.current_thread() not in images.threads
 
 
+def test_what_is_asked_for_out_of_order_is_not_made_ahead_in_vain():
+    images = SpiedImages(100)
+    batches = TrainingBatches(images, np.arange(100), 1, workers=2)
+    for number in (50, 30, 70):
+        batches[number]
+    assert len(images.threads) == 3
+
+
 def test_what_goes_wrong_on_a_worker_reaches_the_one_who_asks_for_that_batch():
     batches = EvaluationBatches(SpiedImages(9, missing=7), np.arange(9), 3, workers=2)
     assert numbers(batches[0]) == [0, 1, 2]
@@ -282,7 +293,7 @@ def test_fit_feeds_the_batches_of_every_epoch_in_their_order(start_epoch, worker
     validation = EvaluationBatches(*numbered(11), batch_size=4, workers=workers)
     model, recorder = recording_model(steps=3 * 6, batch_size=3)
     history = model.fit(
-        batches,
+        batches.endless(),
         validation_data=validation,
         initial_epoch=start_epoch,
         epochs=start_epoch + 3,
@@ -300,6 +311,24 @@ def test_fit_feeds_the_batches_of_every_epoch_in_their_order(start_epoch, worker
 
 
 @pytest.mark.jax
+@pytest.mark.parametrize(
+    "settings", [{}, {"shuffle": False}, {"steps_per_epoch": 6, "shuffle": False}]
+)
+def test_fit_of_any_model_ends_an_epoch_by_itself_and_goes_on_with_the_next(settings):
+    batches = training(count=20, batch_size=3, seed=1, workers=2)
+    model, recorder = recording_model(steps=4 * 6, batch_size=3)
+    for _ in range(2):
+        model.fit(batches, epochs=2, verbose=0, **settings)
+    seen = ops.convert_to_numpy(recorder.seen).astype(int).reshape(4, 6, 3).tolist()
+    # Which the first is, depends on how often Keras looks into the data before it trains.
+    orders = [[numbers(batches.batch(epoch, index)) for index in range(6)] for epoch in range(8)]
+    epochs = [[sorted(order) for order in orders].index(sorted(epoch)) for epoch in seen]
+    assert epochs == sorted(set(epochs))
+    if settings:
+        assert seen == [orders[epoch] for epoch in epochs]
+
+
+@pytest.mark.jax
 def test_fit_and_predict_keep_the_order_of_evaluation():
     model, _ = recording_model(1, 1)
     batches = EvaluationBatches(*numbered(11), batch_size=4)
@@ -312,7 +341,7 @@ def test_fit_does_not_swallow_what_goes_wrong_on_a_worker():
     batches = TrainingBatches(SpiedImages(12, missing=7), np.arange(12), 3)
     model, _ = recording_model(4, 3)
     with pytest.raises(Exception, match="the disk is gone"):
-        model.fit(batches, steps_per_epoch=4, shuffle=False, verbose=0)
+        model.fit(batches, verbose=0)
 
 
 # refusals

@@ -90,9 +90,10 @@ class Classifier(keras.Model):
         self._statistics_momentum = max(layer.momentum for layer in normalizations)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Does what Keras's `fit` does; an epoch of `TrainingBatches` ends by itself."""
+        """Does what Keras's `fit` does; the epochs of `TrainingBatches` come exactly."""
         if isinstance(x, TrainingBatches):
             kwargs = {"steps_per_epoch": x.steps_per_epoch, "shuffle": False} | kwargs
+            x = x.endless()
         return super().fit(x, *args, **kwargs)
 
     def start_averages(self) -> None:
