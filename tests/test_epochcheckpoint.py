@@ -6,6 +6,7 @@ import pytest
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.files.checkpoints import checkpoints, newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
+from pipeline.training import history as histories
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +21,15 @@ def run(tmp_path, model):
     """Lets a new callback see epochs that end with these accuracies: `run([0.1, 0.2])`."""
 
     def run(accuracies, start_at=0, history=None, every=100, folder=tmp_path):
+        history = histories.trimmed(history or {}, start_at)
         callback = EpochCheckpoint(folder, every, start_at, history, {"seed": 1})
         callback.set_model(model)
         callback.on_train_begin()
         for epoch, accuracy in enumerate(accuracies, start_at):
             callback.on_epoch_begin(epoch)
             model.optimizer.iterations.assign(epoch + 1)
-            callback.on_epoch_end(epoch, {"loss": 1.0, "val_accuracy": accuracy, "other": 3})
+            histories.append(history, {"loss": 1.0, "val_accuracy": accuracy}, 0.1)
+            callback.on_epoch_end(epoch)
         callback.on_train_end()
         return callback
 

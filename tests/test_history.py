@@ -11,24 +11,26 @@ from pipeline.training import history as histories
 TWO_EPOCHS = {"loss": [2.0, 1.5], "val_accuracy": [0.25, 0.5], "learning_rate": [0.1, 0.01]}
 
 
-def test_an_epoch_is_appended_to_each_measure_and_the_old_history_stays():
-    before = {"loss": [2.0], "learning_rate": [0.1]}
-    after = histories.appended(before, {"loss": 1.5, "images_per_second": 90.0}, np.float32(0.01))
-    assert after == {"loss": [2.0, 1.5], "learning_rate": [0.1, 0.01]}
-    assert before == {"loss": [2.0], "learning_rate": [0.1]}
+def test_an_epoch_is_appended_to_each_measure():
+    history = {"loss": [2.0], "learning_rate": [0.1]}
+    histories.append(history, {"loss": 1.5, "images_per_second": 90.0}, np.float32(0.01))
+    assert history == {"loss": [2.0, 1.5], "learning_rate": [0.1, 0.01]}
 
 
 @pytest.mark.parametrize("rate", [0.1, 1e-05, 0.004999999888241291, 0.3])
 def test_a_learning_rate_has_float32s_own_digits(rate):
     variable = keras.optimizers.SGD(rate).learning_rate
-    (digits,) = histories.appended({}, {}, variable)["learning_rate"]
+    history = {}
+    histories.append(history, {}, variable)
+    (digits,) = history["learning_rate"]
     assert len(str(digits)) <= 12
     assert np.float32(digits) == np.float32(rate)
 
 
 def test_numpys_numbers_become_pythons():
     logs = {"loss": np.float32(1.5), "accuracy": np.float64(0.5), "val_loss": 2}
-    after = histories.appended({}, logs, np.float32(0.1))
+    after = {}
+    histories.append(after, logs, np.float32(0.1))
     assert all(type(value) is float for values in after.values() for value in values)
     assert json.loads(json.dumps(after)) == after
 
@@ -45,9 +47,11 @@ def test_csv_holds_every_digit():
     assert histories.as_csv({}) == "epoch\n"
 
 
-def test_trimming_keeps_the_first_epochs():
+def test_trimming_keeps_the_first_epochs_and_leaves_the_whole_as_it_is():
     trimmed = {"loss": [2.0], "val_accuracy": [0.25], "learning_rate": [0.1]}
     assert histories.trimmed(TWO_EPOCHS, 1) == trimmed
+    histories.append(histories.trimmed(TWO_EPOCHS, 2), {"loss": 1.0}, 0.1)
+    assert histories.epochs(TWO_EPOCHS) == 2
     assert histories.trimmed(TWO_EPOCHS, 5) == TWO_EPOCHS
     assert histories.epochs(histories.trimmed(TWO_EPOCHS, 0)) == 0
 

@@ -9,9 +9,7 @@ from pipeline.errors import UserError
 from pipeline.files.atomic import replace_durably, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoint_path, checkpoints
 from pipeline.files.modelfile import read_checkpoint, save_checkpoint
-from pipeline.training import history as histories
 from pipeline.training.history import History
-from pipeline.training.schedule import last_learning_rate
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -30,7 +28,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         output_path: the folder; it is made where it is missing.
         every: which epochs' checkpoints stay: multiples of this number.
         start_at: epochs already trained.
-        history: of the epochs already trained.
+        history: of the run; whoever keeps it adds each epoch before this callback hears of its end.
         options: of the run, JSON-able; stored in every checkpoint.
     """
 
@@ -46,7 +44,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.output_path = Path(output_path)
         self.every = every
         self.epoch = start_at
-        self.history = histories.trimmed(history or {}, start_at)
+        self.history = {} if history is None else history
         self.options = options or {}
         self._start = start_at
         self._best: float | None = None
@@ -71,8 +69,6 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the checkpoint of the epoch that has just ended."""
         self.put_later_aside()
-        learning_rate = last_learning_rate(self.model.optimizer)
-        self.history = histories.appended(self.history, logs or {}, learning_rate)
         previous, self.epoch = self.epoch, self.epoch + 1
         path = checkpoint_path(self.output_path, self.epoch)
         state = {"epoch": self.epoch, "history": self.history, "options": self.options}

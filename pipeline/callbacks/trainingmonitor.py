@@ -54,7 +54,7 @@ class TrainingMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch to the history, the learning rate included, and writes the files."""
         learning_rate = last_learning_rate(self.model.optimizer)
-        self.history = histories.appended(self.history, logs or {}, learning_rate)
+        histories.append(self.history, logs or {}, learning_rate)
         if self.json_path:
             write_atomically(self.json_path, json.dumps(self.history) + "\n")
             write_atomically(self.json_path.with_suffix(".csv"), histories.as_csv(self.history))

@@ -19,8 +19,8 @@ def epochs(history: History) -> int:
     return max((len(values) for values in history.values()), default=0)
 
 
-def appended(history: History, logs: dict, learning_rate: float) -> History:
-    """Returns the history with one more epoch.
+def append(history: History, logs: dict, learning_rate: float) -> None:
+    """Adds an epoch to a history.
 
     Args:
         history: the epochs before.
@@ -29,7 +29,9 @@ def appended(history: History, logs: dict, learning_rate: float) -> History:
     """
     # float32's own shortest digits: 0.1, not 0.10000000149.
     row = {**logs, "learning_rate": float(str(np.float32(learning_rate)))}
-    return {name: [*history.get(name, []), float(row[name])] for name in MEASURES if name in row}
+    for name in MEASURES:
+        if name in row:
+            history.setdefault(name, []).append(float(row[name]))
 
 
 def rows(history: History) -> list[tuple[float, ...]]:

@@ -70,19 +70,22 @@ def fit(
             # The optimizer's schedule counts steps, and an epoch now has another number of them.
             classifier.optimizer.iterations.assign(run.start_epoch * train_batches.steps_per_epoch)
     backend.accelerate(classifier.network, classifier.optimizer)
+    monitor = TrainingMonitor(
+        run.curve_path, run.history_path, run.start_epoch, run.history, title, validation
+    )
     writer = EpochCheckpoint(
-        run.checkpoints, options.every, run.start_epoch, run.history, run.remembered
+        run.checkpoints, options.every, run.start_epoch, monitor.history, run.remembered
     )
     if run.start_epoch == options.epochs or stalled(run.history, options.patience):
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
         # or recorded its end.
         writer.on_train_begin()
         run.discard_unfinished()
-        return writer.history
+        return run.history
     run.record(classifier.network)
 
     def stop_if_stalled(epoch: int, logs: dict | None) -> None:
-        if stalled(writer.history, options.patience):
+        if stalled(monitor.history, options.patience):
             print(f"no higher validation accuracy for {options.patience} epochs: training ends")
             classifier.stop_training = True
 
@@ -97,9 +100,7 @@ def fit(
         # left go first: the new history does not belong to them. Then the history: one epoch too
         # many is trimmed on resume, one too few would be a gap.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: writer.put_later_aside()),
-        TrainingMonitor(
-            run.curve_path, run.history_path, run.start_epoch, run.history, title, validation
-        ),
+        monitor,
         writer,
         keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled),
         *more_callbacks,
@@ -132,4 +133,4 @@ def fit(
         raise
     seconds = round(time.monotonic() - started)
     run.record(classifier.network, fitted.history.get("images_per_second"), seconds)
-    return writer.history
+    return monitor.history
