@@ -37,6 +37,7 @@ def main() -> None:
     # Only now, so that --help and wrong options are answered at once.
     from pipeline.files.atomic import write_atomically
     from pipeline.files.fileset import finish_interrupted, published_together
+    from pipeline.io.hdf5datasetwriter import FILES, MEAN_JSON
     from pipeline.io.tiny_imagenet import (
         build_id,
         hold_out,
@@ -60,7 +61,7 @@ def main() -> None:
             raise BadImages(problem)
         left_out.append(problem)
 
-    files = (config.TRAIN_HDF5, config.VAL_HDF5, config.TEST_HDF5, config.DATASET_MEAN)
+    files = (*FILES.values(), MEAN_JSON)
     if finish_interrupted(folder, files) and not args.overwrite:
         print(f"{folder}: an earlier build was killed when all was written; here are its files")
         return
@@ -76,12 +77,12 @@ def main() -> None:
 
         # write
         build = build_id(root, label_names, (train, val, test))
-        mean = write_split(train, staging / config.TRAIN_HDF5, size, label_names, build)
-        write_split(val, staging / config.VAL_HDF5, size, label_names, build, mean)
-        write_split(test, staging / config.TEST_HDF5, size, label_names, build, mean)
+        mean = write_split(train, staging / FILES["train"], size, label_names, build)
+        write_split(val, staging / FILES["val"], size, label_names, build, mean)
+        write_split(test, staging / FILES["test"], size, label_names, build, mean)
         colour = dict(zip("RGB", mean.tolist(), strict=True))
         text = json.dumps(colour | {"build": build})
-        write_atomically(staging / config.DATASET_MEAN, text + "\n")
+        write_atomically(staging / MEAN_JSON, text + "\n")
 
     # report
     for problem in left_out:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # slow to import
     from pipeline.evaluation.predictions import Predictions
 
 CONFUSIONS = 20  # the most frequent ones, which are in the text
-SPLITS = {"test": config.TEST_HDF5, "val": config.VAL_HDF5}
 
 
 def main() -> None:
@@ -42,7 +41,8 @@ def main() -> None:
     model = f"{config.DECAY.output}/{config.DECAY.model}"
     named = "what to evaluate, a model or a checkpoint (default: %(default)s)"
     add("-m", "--model", type=existing_file, default=model, metavar="FILE", help=named)
-    add("--split", choices=SPLITS, default="test", help="on which images (default: %(default)s)")
+    images = "on which images (default: %(default)s)"
+    add("--split", choices=("test", "val"), default="test", help=images)
     built = "where build_tiny_imagenet.py has put its files (default: %(default)s)"
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
     size = "images at a time (default: %(default)s)"
@@ -53,11 +53,14 @@ def main() -> None:
     args = parser.parse_args()
     # For files of earlier versions, which do not say what network they hold.
     architecture = chosen_network(parser, config.NETWORK, args)
-    path = Path(args.hdf5) / SPLITS[args.split]
+
+    # Only now, so that --help and wrong options are answered at once.
+    from pipeline.io.hdf5datasetwriter import FILES
+
+    path = Path(args.hdf5) / FILES[args.split]
     if not path.exists():
         raise UserError(f"{path}: there is no such file; build_tiny_imagenet.py makes it")
 
-    # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
 
     backend.start()

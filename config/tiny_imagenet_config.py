@@ -19,10 +19,6 @@ WORD_LABELS = "words.txt"
 
 # What build_tiny_imagenet.py makes of it.
 HDF5 = "hdf5"  # below DATASET
-TRAIN_HDF5 = "train.hdf5"  # below HDF5, like the next three
-VAL_HDF5 = "val.hdf5"
-TEST_HDF5 = "test.hdf5"
-DATASET_MEAN = "mean.json"
 DATA = f"{DATASET}/{HDF5}"
 
 NUM_CLASSES = 200  # as published; a data set of others in the same layout is built as well

@@ -29,6 +29,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         every: which epochs' checkpoints stay: multiples of this number.
         start_at: epochs already trained.
         history: of the run; whoever keeps it adds each epoch before this callback hears of its end.
+            Without one, checkpoints have none, and there is no `best.hdf5`.
         options: of the run, JSON-able; stored in every checkpoint.
     """
 

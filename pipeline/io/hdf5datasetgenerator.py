@@ -18,33 +18,29 @@ from pipeline.files.seal import is_sealed
 from pipeline.io.dataset import Dataset
 from pipeline.io.hdf5datasetwriter import (
     COMPLETE,
+    FILES,
     IMAGES,
     LABEL_NAMES,
     LABELS,
     MEAN,
+    MEAN_JSON,
     ORIGIN,
     Origin,
 )
 from pipeline.io.hdf5images import HDF5Images
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
-# What the files of a data set are called in their folder.
-TRAIN, VAL = "train.hdf5", "val.hdf5"
-MEAN_JSON = "mean.json"  # what build_tiny_imagenet.py writes beside the files, for people
 
-
-def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
-    """Opens the HDF5 files of a data set.
+def read_hdf5_dataset(folder: str) -> Dataset:
+    """Opens the HDF5 files of a data set, to train on `train` and to evaluate on `val`.
 
     Args:
         folder: holds them; see `build_tiny_imagenet.py`.
-        split: which of them to evaluate on.
 
     Raises:
         UserError: a file is missing or damaged, or the two have other sizes or classes.
     """
-    train = HDF5DatasetGenerator(Path(folder) / TRAIN)
-    test = HDF5DatasetGenerator(Path(folder) / split)
+    train, test = (HDF5DatasetGenerator(Path(folder) / FILES[part]) for part in ("train", "val"))
     mean = mean_beside(train)
     for what, same in (
         ("size of image", train.size == test.size),
@@ -60,7 +56,7 @@ def read_hdf5_dataset(folder: str, split: str = VAL) -> Dataset:
         test.labels,
         train.class_names,
         mean,
-        test_part="" if split == VAL else "test set",
+        test_part="",
     )
 
 

@@ -14,7 +14,11 @@ from pipeline.errors import UserError
 from pipeline.files.atomic import open_anew, replace_durably, temporary_of
 from pipeline.files.seal import seal
 
-# Names in the file.
+# The files that the parts of a data set are written to.
+FILES = {"train": "train.hdf5", "val": "val.hdf5", "test": "test.hdf5"}
+MEAN_JSON = "mean.json"  # the mean colour, which stands beside them for people
+
+# Names in such a file.
 IMAGES = "images"
 LABELS = "labels"
 LABEL_NAMES = "label_names"
