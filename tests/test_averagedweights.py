@@ -9,7 +9,7 @@ from resealed import reseal
 from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.files.checkpoints import newest_checkpoint
-from pipeline.files.modelfile import load_weights, read_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training.assembly import make_classifier
 from pipeline.training.experiment import Options, train
@@ -99,15 +99,14 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
 @pytest.mark.thorough
 def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
     network, path = go_on("run", 2)
-    history = read_checkpoint(path).history
-    saved = classifier()
-    load_weights(path, saved.network)
+    checkpoint, saved = read_checkpoint(path), classifier()
+    checkpoint.restore(saved)
     assert_same(values(saved.network.weights), values(network.weights))
     data = toy.read()
     images = MeanPreprocessor(data.mean).preprocess(data.test_images)
     loss, accuracy = saved.evaluate(images, data.test_labels, verbose=0)
-    assert loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
-    assert accuracy == pytest.approx(history["val_accuracy"][-1])
+    assert loss == pytest.approx(checkpoint.history["val_loss"][-1], rel=1e-5)
+    assert accuracy == pytest.approx(checkpoint.history["val_accuracy"][-1])
 
 
 @pytest.mark.thorough

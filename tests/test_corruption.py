@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files.checkpoints import checkpoint_path, newest_checkpoint
-from pipeline.files.modelfile import load_weights
+from pipeline.files.modelfile import load_body
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter
 
@@ -80,7 +80,7 @@ def test_every_damaged_model_is_refused_before_any_weight_changes(
     for content in damaged(path.read_bytes(), CASES, seed=2):
         path.write_bytes(content)
         with pytest.raises(UserError, match=str(path)):
-            load_weights(path, model)
+            load_body(path, model)
     for weight, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
 

@@ -70,6 +70,13 @@ def test_the_mean_is_of_the_images_that_are_left_to_train_on(digits):
     np.testing.assert_allclose(held.mean, held.train_images.mean(axis=0), atol=1e-4)
 
 
+def test_a_mean_colour_stays_one_where_images_are_held_out(digits):
+    mean = np.float32([1, 2, 3])
+    images, labels = digits.train_images, digits.train_labels
+    data = Dataset(images, labels, images, labels, digits.label_names, mean)
+    assert data.with_held_out(300).mean is mean
+
+
 class OnDisk:
     """Images that are read when they are asked for, and must not be read all at once."""
 

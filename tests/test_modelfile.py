@@ -16,7 +16,6 @@ from pipeline.errors import UserError
 from pipeline.files.modelfile import (
     FILE_BYTES_LIMIT,
     load_model,
-    load_weights,
     read_checkpoint,
     save_checkpoint,
     save_model,
@@ -96,15 +95,12 @@ def test_what_was_read_stays_whole_when_the_file_is_replaced(checkpoint, model, 
     assert_same_values(values(restored), values(model))
 
 
-def test_weights_are_loaded_from_models_and_from_checkpoints(
-    checkpoint, model, tiny_network, tmp_path
-):
+def test_networks_are_loaded_from_models_and_from_checkpoints(checkpoint, model, tmp_path):
     save_model(tmp_path / "model.hdf5", model.network)
+    spec = NetworkSpec("resnet", (8, 8, 3), tuple("abcd"), None, "cifar10", (1,), (4, 8))
     for path in (checkpoint, tmp_path / "model.hdf5"):
-        loaded = tiny_network()
-        load_weights(path, loaded.network)
-        assert_same_values(loaded.get_weights(), model.get_weights())
-        assert int(loaded.optimizer.iterations) == 0
+        loaded, _ = load_model(path, spec)
+        assert_same_values(loaded.get_weights(), model.network.get_weights())
 
 
 def test_plain_keras_opens_models_and_checkpoints(checkpoint, model, tiny_images, tmp_path):
@@ -160,7 +156,7 @@ def test_more_behind_the_seal_is_noticed(checkpoint):
 def test_a_model_saved_by_keras_alone_is_refused(tmp_path, model):
     model.network.save(tmp_path / "model.hdf5", include_optimizer=False)
     with pytest.raises(UserError, match="not written by this project"):
-        load_weights(tmp_path / "model.hdf5", model.network)
+        load_model(tmp_path / "model.hdf5")
 
 
 def test_what_cannot_be_read_at_all_is_named(tmp_path):

@@ -17,11 +17,11 @@ import keras
 import numpy as np
 import pytest
 from resealed import reseal
-from toy import experiment
+from toy import NAMES, NETWORK, experiment
 
 from pipeline.command_line.options import parse_training, training_parser
 from pipeline.errors import UserError
-from pipeline.files.modelfile import load_weights, read_checkpoint, save_model
+from pipeline.files.modelfile import load_model, read_checkpoint, save_model
 from pipeline.files.seal import seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
@@ -50,20 +50,18 @@ def lambda_layer(witness: Path) -> keras.layers.Layer:
     return keras.layers.Lambda(lambda x: (open(path, "w").close(), x)[1])
 
 
-def model_with_code(path: Path, witness: Path) -> keras.Model:
-    """A sound network with one more layer, without weights, that has code in the file."""
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc")])
-    hostile = keras.Sequential([*model.layers, lambda_layer(witness)])
-    hostile.build((None, 4))
-    save_model(path, hostile)
+def write_model_with_code(path: Path, witness: Path) -> None:
+    """Writes a sound network with one more layer, without weights, that has code in the file."""
+    spec = NETWORK.spec((8, 8, 3), NAMES, mean=None)
+    network = spec.build()
+    save_model(path, keras.Model(network.inputs, lambda_layer(witness)(network.output)), spec)
     witness.unlink(missing_ok=True)
-    return model
 
 
 def test_code_in_a_model_is_not_run(tmp_path):
     path, witness = tmp_path / "model.hdf5", tmp_path / "witness"
-    model = model_with_code(path, witness)
-    load_weights(path, model)
+    write_model_with_code(path, witness)
+    load_model(path)
     assert not witness.exists()
     # That it can run is not in doubt: Keras does it when it is told that the file is safe.
     keras.models.load_model(path, compile=False, safe_mode=False)
@@ -72,25 +70,25 @@ def test_code_in_a_model_is_not_run(tmp_path):
 
 def test_the_description_of_a_network_in_a_file_is_not_even_read(tmp_path):
     path = tmp_path / "model.hdf5"
-    model = model_with_code(path, tmp_path / "witness")
+    write_model_with_code(path, tmp_path / "witness")
     config = json.dumps({"module": "foreign", "class_name": "Layer", "config": {}})
     reseal(path, lambda file: file.attrs.update(model_config=config))
     with pytest.raises(Exception, match="Layer"):  # as Keras reads it
         keras.models.load_model(path, compile=False, safe_mode=False)
-    load_weights(path, model)
+    load_model(path)
 
 
-def test_an_archive_of_keras_is_not_unpacked(tmp_path, tiny_network):
+def test_an_archive_of_keras_is_not_unpacked(tmp_path):
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../witness", "evil")
         archive.writestr("config.json", "{}")
     with pytest.raises(UserError, match="not written by this project"):
-        load_weights(path, tiny_network().network)
+        load_model(path)
     with open(path, "r+b") as file:
         file.write(seal(file, path.stat().st_size))
     with pytest.raises(UserError, match="is not an HDF5 file"):
-        load_weights(path, tiny_network().network)
+        load_model(path)
     assert os.listdir(tmp_path) == ["model.keras"]
 
 

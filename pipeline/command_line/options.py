@@ -251,8 +251,8 @@ def parse_training(
             process is at work in the folder that --resume looks into.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = parser.parse_args(argv)
-    options = _options(parser, experiment, argv)
+    args = _parsed(parser, argv)
+    options = _options(experiment, args)
     _refuse_files(options)
     checkpoint, locks = _checkpoint(parser, args, options, experiment)
     if checkpoint is None:
@@ -269,8 +269,8 @@ def parse_training(
         )
     arguments = _as_arguments(parser, checkpoint)
     # In the same output folder, below which the model lies if nothing else is said.
-    saved = _options(parser, experiment, [*arguments, f"--output={options.output}"])
-    options = _options(parser, experiment, arguments + argv)
+    saved = _options(experiment, _parsed(parser, [*arguments, f"--output={options.output}"]))
+    options = _options(experiment, _parsed(parser, arguments + argv))
     print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
     changed = []
     for name, option in _flags(parser).items():
@@ -398,9 +398,12 @@ def _require_data(parser: Parser, experiment: Experiment, options: Options) -> N
     raise UserError(f"{_flags(parser)['data']} {options.data}: {missing}{way_out}")
 
 
-def _options(parser: Parser, experiment: Experiment, argv: Sequence[str]) -> Options:
+def _parsed(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     # The parser's own defaults are for its help; what an option depends on may be given, too.
-    args = parser.parse_args(argv, argparse.Namespace(**vars(Options())))
+    return parser.parse_args(argv, argparse.Namespace(**vars(Options())))
+
+
+def _options(experiment: Experiment, args: argparse.Namespace) -> Options:
     given = {field.name: getattr(args, field.name) for field in fields(Options)}
     for name in ("stages", "filters"):
         given[name] = given[name] and tuple(given[name])

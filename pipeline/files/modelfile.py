@@ -212,18 +212,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, epoch, history, options, weights, optimizer, averages)
 
 
-def load_weights(path: str | Path, model: keras.Model) -> None:
-    """Gives a model the weights of a file written by `save_model`.
-
-    Raises:
-        UserError: the file is missing, damaged, or of another network or number of classes.
-    """
-    path = Path(path)
-    with _opened(path) as file:
-        weights = _read_weights(file)
-    _assign_weights(path, weights, model)
-
-
 def load_body(path: str | Path, model: keras.Model) -> None:
     """Gives a model all weights of another of the same body, but for those of its classifier.
 

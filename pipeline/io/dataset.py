@@ -70,7 +70,7 @@ class Dataset:
         """Puts training images in the place of the test images, drawn at random and always alike.
 
         At random, since files in the order of their names have similar pictures side by side. A
-        mean image is that of the images which are left to train on.
+        mean image becomes that of the images which are left to train on; a mean colour stays.
 
         Args:
             count: how many images, the same share of every class.
@@ -88,13 +88,14 @@ class Dataset:
                 f"{count} of {len(labels)} training images cannot be held out ({error})"
             ) from error
         kept, held = map(np.sort, parts)
+        in_memory = isinstance(self.train_images, np.ndarray)
         return replace(
             self,
             train_images=_subset(self.train_images, kept),
             train_labels=labels[kept],
             test_images=_subset(self.train_images, held),
             test_labels=labels[held],
-            mean=None if isinstance(self.train_images, np.ndarray) else self.mean,
+            mean=None if in_memory and self.mean.ndim == 3 else self.mean,
             test_part="held out",
         )
 

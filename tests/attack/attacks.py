@@ -440,7 +440,7 @@ def bombs(folder: Path) -> Attempt:
 
 
 def special_files(folder: Path) -> Attempt:
-    from pipeline.files.modelfile import load_model, load_weights, read_checkpoint
+    from pipeline.files.modelfile import load_body, load_model, read_checkpoint
 
     def batch(path: Path) -> None:
         for name in cifar10.BATCHES_SHA256:
@@ -453,7 +453,7 @@ def special_files(folder: Path) -> Attempt:
     readers = (
         read_checkpoint,
         load_model,
-        lambda path: load_weights(path, None),
+        lambda path: load_body(path, None),
         lambda path: HDF5DatasetGenerator(path, 2, 8),
         MeanPreprocessor.from_json,
         lambda path: read_label_names(path, path),
