@@ -132,7 +132,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
 
         # Tiny ImageNet: HDF5 to batches
         colour = colours[-1]
-        opened = HDF5DatasetGenerator(new, classes, config.IMAGE_SIZE)
+        opened = HDF5DatasetGenerator(new)
         contents = (opened.images, opened.labels)
         data = Dataset(*contents, *contents, opened.class_names, colour[::-1])
         training, evaluation = _batches(data, config.FAITHFUL)

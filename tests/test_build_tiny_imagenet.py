@@ -96,7 +96,9 @@ def visible(folder):
 
 
 def opened(folder, split, classes=3):
-    return HDF5DatasetGenerator(folder / f"{split}.hdf5", classes, SIZE)
+    data = HDF5DatasetGenerator(folder / f"{split}.hdf5")
+    assert (len(data.label_names), data.size) == (classes, SIZE)
+    return data
 
 
 def all_images(data):

@@ -91,10 +91,10 @@ def test_every_damaged_data_file_is_refused_whether_images_labels_or_structure(t
     images = rng.integers(0, 256, (100, SIZE, SIZE, 3), dtype=np.uint8)
     with HDF5DatasetWriter(images.shape, path, NAMES) as writer:
         writer.add(images, rng.integers(0, 2, 100))
-    assert len(HDF5DatasetGenerator(path, len(NAMES), SIZE).labels) == 100
+    assert len(HDF5DatasetGenerator(path).labels) == 100
 
     for content in damaged(path.read_bytes(), CASES, seed=3):
         path.write_bytes(content)
         with pytest.raises(UserError) as refusal:
-            HDF5DatasetGenerator(path, len(NAMES), SIZE)
+            HDF5DatasetGenerator(path)
         assert str(refusal.value).startswith(f"{path} cannot be used (it is truncated, damaged")

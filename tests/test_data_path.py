@@ -43,7 +43,7 @@ def test_the_stand_in_makes_the_same_batches_but_for_the_order_of_the_channels(
     np.testing.assert_allclose(blue_green_red[::-1], red_green_blue)
 
     theirs = original.hdf5_batches(tmp_path / "original.hdf5", blue_green_red, 2, 4)
-    data = HDF5DatasetGenerator(tmp_path / "ours.hdf5", classes=2, size=64)
+    data = HDF5DatasetGenerator(tmp_path / "ours.hdf5")
     ours = data.evaluation_batches(4, MeanPreprocessor(red_green_blue).preprocess)
     for (images, one_hot), index in zip(theirs, range(ours.num_batches), strict=True):
         our_images, labels = ours[index]

@@ -28,17 +28,13 @@ def path(tmp_path):
     return tmp_path / "a.hdf5"
 
 
-def opened(path, classes=3, size=SIZE):
-    return HDF5DatasetGenerator(path, classes, size)
-
-
 def assert_same(batch, other):
     for ours, theirs in zip(batch, other, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_it_has_what_was_written(path):
-    data = opened(path)
+    data = HDF5DatasetGenerator(path)
     np.testing.assert_array_equal(data.images[np.arange(COUNT)], IMAGES)
     np.testing.assert_array_equal(data.labels, LABELS)
     assert data.label_names == NAMES
@@ -51,7 +47,7 @@ def test_training_batches_are_those_of_the_images_in_memory(path):
         steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(rotation=9)]
         return 16, steps, 7, 2
 
-    from_file = opened(path).training_batches(*settings())
+    from_file = HDF5DatasetGenerator(path).training_batches(*settings())
     in_memory = TrainingBatches(IMAGES, LABELS, *settings())
     assert from_file.steps_per_epoch == 3
     for index in (0, 2, 3, 7):
@@ -59,7 +55,7 @@ def test_training_batches_are_those_of_the_images_in_memory(path):
 
 
 def test_evaluation_batches_have_every_image_once_in_the_files_order(path):
-    batches = opened(path).evaluation_batches(16, workers=2)
+    batches = HDF5DatasetGenerator(path).evaluation_batches(16, workers=2)
     read = [batches[index] for index in range(batches.num_batches)]
     assert [len(labels) for _, labels in read] == [16, 16, 16, 2]
     np.testing.assert_array_equal(np.concatenate([images for images, _ in read]), IMAGES)
@@ -90,15 +86,15 @@ def remade(path, **changes):
     return sealed(path)
 
 
-def refused(path, message, **settings):
+def refused(path, message):
     with pytest.raises(UserError, match=message) as refusal:
-        opened(path, **settings)
+        HDF5DatasetGenerator(path)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_any_sealed_hdf5_file_of_that_form_will_do(path):
-    data = opened(remade(path))
+    data = HDF5DatasetGenerator(remade(path))
     np.testing.assert_array_equal(data.images[np.arange(COUNT)], IMAGES)
     assert data.label_names == NAMES
 
@@ -124,21 +120,13 @@ def test_a_sealed_text(path):
     refused(sealed(path), "truncated, or not an HDF5 file")
 
 
-def test_other_dimensions(path):
-    refused(path, r"\(50, 8, 8, 3\) instead of uint8 \(n, 64, 64, 3\)", size=64)
-
-
 @pytest.mark.parametrize(
     "images",
-    [IMAGES.astype(float), IMAGES[..., :1], IMAGES[0], IMAGES[:0]],
-    ids=["float64", "gray", "one", "none"],
+    [IMAGES.astype(float), IMAGES[..., :1], IMAGES[:, :4], IMAGES[0], IMAGES[:0]],
+    ids=["float64", "gray", "not square", "one", "none"],
 )
 def test_other_images(path, images):
     refused(remade(path, images=images), "instead of uint8")
-
-
-def test_another_number_of_classes(path):
-    refused(path, "has 3 classes instead of 200", classes=200)
 
 
 @pytest.mark.parametrize("label", [-1, 3, 2**40])
@@ -233,7 +221,7 @@ def test_whatever_was_changed_and_sealed_anew_it_opens_or_is_refused_in_one_line
             damaged[place] = chance.randrange(256)
         (tmp_path / "damaged.hdf5").write_bytes(damaged)
         try:
-            data = opened(sealed(tmp_path / "damaged.hdf5"))
+            data = HDF5DatasetGenerator(sealed(tmp_path / "damaged.hdf5"))
             data.images[np.arange(len(data.images))]
         except UserError as error:
             refusals.append(str(error))
@@ -243,6 +231,6 @@ def test_whatever_was_changed_and_sealed_anew_it_opens_or_is_refused_in_one_line
 
 def test_the_file_may_be_read_only_and_be_moved_while_it_is_open(path, tmp_path):
     os.chmod(path, 0o444)
-    data = opened(path)
+    data = HDF5DatasetGenerator(path)
     shutil.move(path, tmp_path / "moved.hdf5")
     np.testing.assert_array_equal(data.images[np.array([3])], IMAGES[[3]])

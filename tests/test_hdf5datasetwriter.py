@@ -117,16 +117,6 @@ def test_an_existing_file_is_refused_and_stays(tmp_path, photos):
     assert os.listdir(tmp_path) == ["a.hdf5"]
 
 
-def test_a_file_to_be_overwritten_stays_until_the_new_one_is_whole(tmp_path, photos):
-    path = tmp_path / "a.hdf5"
-    path.write_text("precious")
-    with pytest.raises(ValueError, match="of its 25 rows"):
-        write(path, photos[0][:1], photos[1][:1], overwrite=True)
-    assert path.read_text() == "precious"
-    write(path, *photos, overwrite=True)
-    assert h5py.is_hdf5(path)
-
-
 @pytest.mark.parametrize("limit", [100, 3000, 6000])
 def test_a_full_disk_is_one_error_that_names_the_file(tmp_path, limit):
     # A limit on the size of files stands in for the disk: writing fails in the same place.
@@ -209,4 +199,4 @@ def test_an_origin_that_is_none_is_refused(tmp_path, photos, mean, texts, messag
 
     reseal(tmp_path / "a.hdf5", change)
     with pytest.raises(UserError, match=message):
-        HDF5DatasetGenerator(tmp_path / "a.hdf5", classes=2, size=8)
+        HDF5DatasetGenerator(tmp_path / "a.hdf5")

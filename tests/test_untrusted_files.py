@@ -231,9 +231,9 @@ def test_a_data_file_that_claims_to_be_huge_is_refused_before_memory_is_taken(
 ):
     path = data_file(tmp_path / "train.hdf5", **changes)
     with pytest.raises(UserError, match=str(path)):
-        HDF5DatasetGenerator(path, classes=1, size=8)
+        HDF5DatasetGenerator(path)
 
 
 def test_a_sound_data_file_opens_with_little_memory(tmp_path, little_memory):
     path = data_file(tmp_path / "train.hdf5")
-    assert len(HDF5DatasetGenerator(path, classes=1, size=8).images) == 4
+    assert len(HDF5DatasetGenerator(path).images) == 4

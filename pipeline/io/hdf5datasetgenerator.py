@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -72,8 +72,6 @@ class HDF5DatasetGenerator:
 
     Args:
         path: the file.
-        classes: how many classes it must have; any number if left out.
-        size: how many pixels wide and high its images must be; any number if left out.
 
     Attributes:
         images: uint8 RGB (n, size, size, 3), left on disk until they are asked for.
@@ -83,23 +81,23 @@ class HDF5DatasetGenerator:
             builds.
 
     Raises:
-        UserError: the file is missing, unfinished or damaged, keeps its data elsewhere, has other
-            dimensions or another number of classes, or labels out of range; it holds another split
-            than its name says, or is not of the build of the `mean.json` beside it.
+        UserError: the file is missing, unfinished or damaged, keeps its data elsewhere, has images
+            that are not square or labels out of range; it holds another split than its name says,
+            or is not of the build of the `mean.json` beside it.
 
     Example:
-        >>> train = HDF5DatasetGenerator("train.hdf5", classes=200, size=64)
+        >>> train = HDF5DatasetGenerator("train.hdf5")
         >>> batches = train.training_batches(64, [AffineAugmenter(flip=True)], seed=42)
     """
 
-    def __init__(self, path: str | Path, classes: int | None = None, size: int | None = None):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         try:
             with open_regular(self.path) as file:
                 if not is_sealed(file):
                     raise self._damaged("it is truncated, damaged or not written by this project")
                 with h5py.File(file, "r") as hdf5:
-                    self._read(file, hdf5, classes, size)
+                    self._read(file, hdf5)
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path}: there is no such file; build_tiny_imagenet.py makes it"
@@ -129,7 +127,7 @@ class HDF5DatasetGenerator:
         """Returns the batches of one pass in the file's order; arguments as `EvaluationBatches`."""
         return EvaluationBatches(self.images, self.labels, *args, **kwargs)
 
-    def _read(self, file: Any, hdf5: h5py.File, classes: int | None, size: int | None) -> None:
+    def _read(self, file: BinaryIO, hdf5: h5py.File) -> None:
         if not hdf5.attrs.get(COMPLETE, False):
             raise self._damaged("it is unfinished")
         file_bytes = os.fstat(file.fileno()).st_size
@@ -137,12 +135,11 @@ class HDF5DatasetGenerator:
             own_member(hdf5, name, h5py.Dataset) for name in (IMAGES, LABELS, LABEL_NAMES)
         )
 
-        if size is None and images.ndim == 4:
-            size = images.shape[1]
-        if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not images.shape[0]:
+        square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+        if not square or images.dtype != np.uint8 or not images.shape[0]:
             raise UserError(
                 f"{self.path} holds {images.dtype} images of shape {images.shape} instead of "
-                f"uint8 (n, {size or 'size'}, {size or 'size'}, 3)"
+                "uint8 (n, size, size, 3)"
             )
         offset = images.id.get_offset()
         if offset is None or offset + math.prod(images.shape) > file_bytes:
@@ -151,14 +148,11 @@ class HDF5DatasetGenerator:
             raise self._damaged(f"its labels are {labels.dtype} {labels.shape}")
         if names.ndim != 2 or names.shape[1] != 2 or names.dtype.kind != "S":
             raise self._damaged(f"its label_names are {names.dtype} {names.shape}")
-        classes = names.shape[0] if classes is None else classes
-        if names.shape[0] != classes:
-            raise UserError(f"{self.path} has {names.shape[0]} classes instead of {classes}")
         ids = labels[:]
-        if ids.min() < 0 or ids.max() >= classes:
+        if ids.min() < 0 or ids.max() >= len(names):
             raise UserError(
                 f"{self.path} has labels from {ids.min()} to {ids.max()} "
-                f"instead of 0 to {classes - 1}"
+                f"instead of 0 to {len(names) - 1}"
             )
 
         self.mean = self._read_origin(hdf5)

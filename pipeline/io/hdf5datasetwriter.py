@@ -53,14 +53,13 @@ class HDF5DatasetWriter:
         dims: shape of `images`.
         path: the file to create.
         label_names: id and words of each class, in the order of the labels.
-        overwrite: whether an existing file may be replaced.
         origin: what the file is of.
 
     Attributes:
         mean: to be set before the end where there is an origin.
 
     Raises:
-        UserError: the file exists and may not be replaced, or it cannot be written.
+        UserError: the file exists already, or it cannot be written.
 
     Example:
         >>> with HDF5DatasetWriter((2, 64, 64, 3), "two.hdf5", [("n1", "cat")]) as writer:
@@ -72,11 +71,10 @@ class HDF5DatasetWriter:
         dims: tuple[int, int, int, int],
         path: str | Path,
         label_names: Sequence[tuple[str, str]],
-        overwrite: bool = False,
         origin: Origin | None = None,
     ):
         self.path = Path(path)
-        if self.path.exists() and not overwrite:
+        if self.path.exists():
             raise UserError(f"{self.path} exists already: remove it or choose another name")
         self._dims = dims
         self._label_names = label_names

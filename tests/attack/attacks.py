@@ -165,7 +165,7 @@ def forged_data_files(folder: Path) -> Attempt:
 
     def attempt(number: int) -> None:
         path.write_bytes(resealed(hit(whole[:header], number) + whole[header:]))
-        data = HDF5DatasetGenerator(path, 2, 8)
+        data = HDF5DatasetGenerator(path)
         data.images[np.arange(len(data.images))]
 
     return attempt
@@ -177,11 +177,11 @@ def mean_colours(folder: Path) -> Attempt:
     whole = json.dumps(colour | {"build": "x"}).encode()
     beside = path.with_name("mean.json")
     beside.write_bytes(whole)
-    mean = HDF5DatasetGenerator(path, 2, 8).mean
+    mean = HDF5DatasetGenerator(path).mean
 
     def attempt(number: int) -> None:
         beside.write_bytes(hit(whole, number))
-        HDF5DatasetGenerator(path, 2, 8)
+        HDF5DatasetGenerator(path)
         np.testing.assert_array_equal(MeanPreprocessor.from_json(beside).mean, mean)
 
     return attempt
@@ -454,7 +454,7 @@ def special_files(folder: Path) -> Attempt:
         read_checkpoint,
         load_model,
         lambda path: load_body(path, None),
-        lambda path: HDF5DatasetGenerator(path, 2, 8),
+        HDF5DatasetGenerator,
         MeanPreprocessor.from_json,
         lambda path: read_label_names(path, path),
         lambda path: cifar10.read_cifar10(str(path)),
