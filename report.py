@@ -1,11 +1,11 @@
-"""Lay finished runs out as HTML pages again, and compare several on one.
+"""Lay runs out as HTML pages and their curves as PDF again, and compare several on one page.
 
   python report.py output
   python report.py output/results/resnet18 output/results/resnet18_augmented
 
 A run is named by its output folder, which may hold several, or by its history, a .json file. Every
-run's page is written beside its results; of what is not there, such as the predictions of runs of
-earlier versions, the page goes without.
+run's page, and its curve for papers, are written beside its results, whether it has come to its end
+or not; of what is not there, such as the predictions of earlier versions, the page goes without.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main() -> None:
     if len(runs) > 1:
         compared = list(map(ComparedRun.of, runs, labels(found)))
 
-    # pages
+    # pages and curves
     for run in runs:
-        print(f"page: {run.write_page()}")
+        print(f"page: {run.write_page()}, curve: {run.write_curve()}")
     if compared:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.output, comparison_html(compared))

@@ -1,11 +1,12 @@
 """Train a ResNet on a folder of photographs, of any size, a folder for each class.
 
   python train_images.py --images photographs --output output/photographs
-  python train_images.py --images photographs --size 224 --network resnet50 --epochs 90
+  python train_images.py --images photographs --size 224 \\
+      --network resnet50 --epochs 90
   python train_images.py
 
-Photographs lie in <class>/ or {train,val}/<class>/. All are looked at before the first epoch, and
-those that cannot be used are named. Without --images a small network learns to tell windows of
+Photographs lie in <class>/, {train,val}/<class>/ or {train,test}/<class>/. All are looked at before
+the first epoch, and those that cannot be used are named. Without --images a small network learns to tell windows of
 scikit-learn's two photographs apart, in a minute.
 """
 

@@ -156,7 +156,7 @@ def test_a_page_that_finds_no_room_is_only_warned_of(go_on, straight, tmp_path):
     status, printed = go_on(output, log, partial(fill_disk, f"{NAME}_report.html", 20_000))
     assert status == 0
     page = f"{NAME}_report.html"
-    assert "warning: the report was not laid out as an HTML page" in printed
+    assert "warning: the report was not laid out as HTML and PDF" in printed
     assert contents(output).keys() == straight.keys() - {page}
     assert go_on(output, log)[0] == 0
     assert contents(output).keys() == straight.keys()

@@ -118,6 +118,8 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path):
         '{"options": {}, "parameters": 1, "devices": 3}',
         '{"options": {}, "parameters": 1, "seconds": NaN}',
         '{"options": {}, "parameters": 1, "processor": "fast"}',
+        '{"options": {}, "parameters": 1, "curve": {"title": 3}}',
+        '{"options": {}, "parameters": 1, "curve": {"format": "svg"}}',
     ],
 )
 def test_a_record_of_something_else_is_refused(tmp_path, content):
@@ -175,7 +177,7 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_runs_end(tmp_path, caps
     (tmp_path / "toy_report.html").mkdir()
     toy_with_model = toy.experiment(model="toy.hdf5")
     result = train(toy_with_model, Options(output=str(tmp_path)))
-    warning = "warning: the report was not laid out as an HTML page"
+    warning = "warning: the report was not laid out as HTML and PDF"
     assert warning in capsys.readouterr().err
     assert len(result.predictions.labels) == 24
     for ending in ("_report.txt", "_predictions.npz", ".hdf5"):

@@ -9,6 +9,7 @@ import toy
 from htmlpage import Page
 from processes import ROOT, refused, run
 
+from pipeline.figures.curve import plot
 from pipeline.training.experiment import Options, train
 
 pytestmark = pytest.mark.thorough
@@ -35,12 +36,26 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("named", ["", "toy.json", "toy_options.json"])
-def test_the_page_of_a_run_is_made_again(output, named):
-    page = output / "toy_report.html"
-    before = page.read_text()
-    page.unlink()
-    assert run("report.py", output / named) == f"page: {page}\n"
-    assert page.read_text() == before
+def test_page_and_curve_of_a_run_are_made_again(output, named):
+    made = page, curve = output / "toy_report.html", output / "toy.pdf"
+    before = [path.read_bytes() for path in made]
+    for path in made:
+        path.unlink()
+    assert run("report.py", output / named) == f"page: {page}, curve: {curve}\n"
+    assert [path.read_bytes() for path in made] == before
+
+
+def test_the_curve_for_papers_is_the_one_that_was_watched(output):
+    record = json.loads((output / "toy_options.json").read_text())
+    drawn_with = {
+        "title": "toy, ResNet 1, filters 4-8",
+        "validation": "test set",
+        "regularized": True,
+    }
+    assert record["curve"] == drawn_with
+    history = json.loads((output / "toy.json").read_text())
+    assert (output / "toy.png").read_bytes() == plot(history, **drawn_with)
+    assert (output / "toy.pdf").read_bytes() == plot(history, **drawn_with, format="pdf")
 
 
 def test_a_run_of_an_earlier_version_has_a_page_of_what_is_there(tmp_path):

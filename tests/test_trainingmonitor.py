@@ -1,15 +1,12 @@
-import io
 import json
 import os
 
-import keras
-import numpy as np
 import pytest
-from matplotlib import pyplot
 from matplotlib.image import imread
 
-from pipeline.callbacks.trainingmonitor import TrainingMonitor, plot
+from pipeline.callbacks.trainingmonitor import TrainingMonitor
 from pipeline.errors import UserError
+from pipeline.figures.curve import plot
 
 
 @pytest.fixture(scope="module")
@@ -94,66 +91,10 @@ def test_the_plot_is_a_png_and_is_redrawn_after_every_epoch(tmp_path, run):
     assert len(seen) == 3
 
 
-def test_the_plot_shows_every_measure_it_is_given():
-    full = {"loss": [2.0, 1.0], "val_loss": [2.5, 1.5], "accuracy": [0.1, 0.5]}
-    pictures = {plot(full)}
-    for name, values in full.items():
-        pictures.add(plot(full | {name: values[::-1]}))
-    pictures.add(plot(full | {"val_accuracy": [0.2, 0.4]}))
-    assert len(pictures) == 5
-
-
-def test_the_learning_rate_is_drawn_whoever_lowers_it():
-    def picture(rates):
-        return plot({"loss": [1.0] * len(rates), "learning_rate": rates})
-
-    constant = [0.1] * 20
-    by_hand = [0.1] * 10 + [0.01] * 10
-    schedule = list(np.linspace(0.1, 0, 20))
-    assert len({picture(rates) for rates in (constant, by_hand, schedule)}) == 3
-
-
-def test_the_plot_says_of_what_it_is():
-    history = {"loss": [2.0, 1.0], "val_loss": [2.5, 1.5]}
-    words = (
-        {"title": "pets"},
-        {"title": "$ of a folder's $name_"},
-        {"validation": "test set"},
-        {"regularized": True},
-        {},
-    )
-    assert len({plot(history, **word) for word in words}) == 5
-
-
-def test_the_plot_is_sharp_enough_for_a_report():
-    height, width, _ = imread(io.BytesIO(plot({"loss": [2.0, 1.0]}))).shape
-    assert min(height, width) >= 1000
-
-
-@pytest.mark.parametrize("penalty", [1e-4, None])
-def test_a_monitor_says_that_the_loss_includes_the_penalty_where_it_does(tmp_path, penalty):
-    regularizer = keras.regularizers.L2(penalty) if penalty else None
-    layer = keras.layers.Dense(2, kernel_regularizer=regularizer)
-    model = keras.Sequential([keras.Input((2,)), layer])
-    model.compile(keras.optimizers.SGD(0.1))
-    monitor = TrainingMonitor(tmp_path / "run.png", title="pets", validation="test set")
-    monitor.set_model(model)
-    monitor.on_epoch_end(0, {"loss": 1.0})
-    expected = plot(monitor.history, "pets", "test set", regularized=bool(penalty))
-    assert (tmp_path / "run.png").read_bytes() == expected
-
-
-@pytest.mark.filterwarnings("error")
-def test_whatever_there_is_of_a_history_is_drawn():
-    long = {"loss": list(range(1000))}
-    stopped = {"loss": [1.0], "learning_rate": [0.0]}
-    for history in ({"loss": [1.0]}, {"accuracy": [0.5]}, long, stopped):
-        assert imread(io.BytesIO(plot(history))).shape[2] == 4
-
-
-def test_no_figure_stays_behind():
-    plot({"loss": [1.0]})
-    assert pyplot.get_fignums() == []
+def test_the_plot_says_what_it_is_told_of_the_run(tmp_path, run):
+    run([1.0], title="pets", validation="test set")
+    history = written(tmp_path)
+    assert (tmp_path / "run.png").read_bytes() == plot(history, "pets", validation="test set")
 
 
 # failures

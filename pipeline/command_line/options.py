@@ -183,7 +183,7 @@ def add_photograph_options(parser: Parser) -> None:
     layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val}/<class>/ (default: a sample)"
     add("--images", "--data", dest="data", metavar="FOLDER", help=layouts)
     add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
-    held = "part of each class to validate on where there is no val (default: %(default)s)"
+    held = "part of each class to validate on where they do not lie divided (default: %(default)s)"
     add("--holdout", type=_share, metavar="SHARE", help=held)
     start = "trained model of the same network to start from, with a new classifier"
     add("--weights", metavar="FILE", help=start)

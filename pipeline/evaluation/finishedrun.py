@@ -1,4 +1,4 @@
-"""What a run has left in its folder, and the page that is made of it."""
+"""What a run has left in its folder, and the page and the figure that are made of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.report_html import report_html
+from pipeline.figures.curve import plot
 from pipeline.files.atomic import write_atomically
 from pipeline.files.reading import read_regular
 from pipeline.training import history as histories
@@ -184,6 +185,17 @@ class FinishedRun:
         write_atomically(path, page)
         return path
 
+    def write_curve(self) -> Path:
+        """Draws the curve as PDF, for papers, beside the results and returns its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = self.output / f"{self.name}.pdf"
+        drawn_with = {"title": self.name, **self.record.get("curve", {})}
+        write_atomically(path, plot(self.history, **drawn_with, format="pdf"))
+        return path
+
 
 def predictions_path(output: Path, name: str) -> Path:
     """Returns where a run's predictions are kept."""
@@ -196,7 +208,8 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or holds something else.
     """
-    mappings = {"options", "versions", "processor"}
+    mappings = {"options", "versions", "processor", "curve"}
+    curve = {"title": str, "validation": str, "regularized": bool}
     numbers = {"parameters", "start_epoch"}
     lists = {"devices": str, "images_per_second": (int, float)}
     try:
@@ -205,6 +218,7 @@ def read_record(path: Path) -> dict[str, Any]:
             {"options", "parameters"} <= record.keys()
             and all(isinstance(record[key], dict) for key in mappings & record.keys())
             and isinstance(record.get("recipe") or {}, dict)
+            and all(type(value) is curve.get(key) for key, value in record.get("curve", {}).items())
             and all(type(record[key]) is int for key in numbers & record.keys())
             and all(
                 isinstance(value, kind)

@@ -285,10 +285,12 @@ def train(
     print(f"{spec.title}: {classifier.network.count_params():,} parameters")
     if run.start_epoch < options.epochs:
         print(f"an epoch: {_batches(train_batches)}")
-    title = f"{name}, {spec.title}"
-    history = fit(
-        classifier, train_batches, test_batches, run, schedule, callbacks, title, data.test_part
-    )
+    run.drawn_with = {
+        "title": f"{name}, {spec.title}",
+        "validation": data.test_part,
+        "regularized": bool(classifier.losses),
+    }
+    history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
 
     predictions = predict(classifier.network, test_batches, data.label_names)
     run.report(predictions)

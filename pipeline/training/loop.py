@@ -32,8 +32,6 @@ def fit(
     run: Run,
     schedule: Schedule | None,
     more_callbacks: Sequence[keras.callbacks.Callback] = (),
-    title: str = "",
-    validation: str = "",
 ) -> History:
     """Trains from the run's start epoch to its last, with a checkpoint and a plot every epoch.
 
@@ -44,8 +42,6 @@ def fit(
         run: options and files.
         schedule: learning rate by epoch; None where the optimizer has one by step.
         more_callbacks: called after an epoch's checkpoint is written.
-        title: of the plot.
-        validation: what the images of `test_batches` are, for the plot.
 
     Returns:
         The history of all epochs, those before the start epoch included.
@@ -71,7 +67,7 @@ def fit(
             classifier.optimizer.iterations.assign(run.start_epoch * train_batches.steps_per_epoch)
     backend.accelerate(classifier.network, classifier.optimizer)
     monitor = TrainingMonitor(
-        run.curve_path, run.history_path, run.start_epoch, run.history, title, validation
+        run.curve_path, run.history_path, run.start_epoch, run.history, **run.drawn_with
     )
     writer = EpochCheckpoint(
         run.checkpoints, options.every, run.start_epoch, monitor.history, run.remembered

@@ -82,6 +82,7 @@ class Run:
         start_epoch: epochs already trained.
         history: of these epochs.
         remembered: what every checkpoint keeps of the options.
+        drawn_with: what the curve says of the run; see `pipeline.figures.curve.plot`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Run:
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
+        self.drawn_with: dict[str, str | bool] = {}
         self._command = command
 
         self.name = experiment.name
@@ -268,6 +270,7 @@ class Run:
             "paths": {"output": self.options.output, "checkpoints": self.options.checkpoints},
             "start_epoch": self.start_epoch,
             "parameters": network.count_params(),
+            "curve": self.drawn_with,
             "images_per_second": images_per_second,
             "seconds": seconds,
             "devices": gpu_names() or [platform.machine()],
@@ -306,9 +309,9 @@ class Run:
         train_batches: TrainingBatches,
         preprocessor: MeanPreprocessor | ScalePreprocessor,
     ) -> None:
-        """Keeps the predictions, and lays out as an HTML page what the run has come to.
+        """Keeps the predictions, and lays out what the run has come to: as HTML, the curve as PDF.
 
-        What cannot be read or written for it is only warned of: the page can be made again.
+        What cannot be read or written for it is only warned of: both can be made again.
 
         Args:
             predictions: for the test images.
@@ -323,9 +326,11 @@ class Run:
             seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
             kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
             kept.write(predictions_path(self.output, self.name))
-            FinishedRun.read(self.output, self.name).write_page()
+            finished = FinishedRun.read(self.output, self.name)
+            finished.write_page()
+            finished.write_curve()
         except (OSError, UserError) as error:
-            message = f"warning: the report was not laid out as an HTML page: {error}"
+            message = f"warning: the report was not laid out as HTML and PDF: {error}"
             print(one_line(message), file=sys.stderr)
 
 
