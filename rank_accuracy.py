@@ -66,6 +66,7 @@ def main() -> None:
     backend.start()
     import numpy as np
 
+    from pipeline.batches import EvaluationBatches
     from pipeline.evaluation.predictions import predict
     from pipeline.files.atomic import write_atomically
     from pipeline.files.modelfile import load_model
@@ -83,7 +84,8 @@ def main() -> None:
             raise UserError(f"{args.model} has {name} {saved}, not {asked}")
     if (spec.image_shape, spec.label_names) != (earlier.image_shape, earlier.label_names):
         raise UserError(f"{args.model} is not for the images and classes of {path}")
-    batches = images.evaluation_batches(args.batch_size, spec.preprocessor.preprocess)
+    preprocess = spec.preprocessor.preprocess
+    batches = EvaluationBatches(images.images, images.labels, args.batch_size, preprocess)
     backend.accelerate(network)
 
     # report

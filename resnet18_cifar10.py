@@ -78,6 +78,7 @@ def compare(output: Path, names: dict[str, str]) -> None:
     Raises:
         UserError: fewer than two of the runs are there, or one is damaged.
     """
+    from pipeline.evaluation.finishedrun import FinishedRun
     from pipeline.figures.comparison import ComparedRun, plot, table
     from pipeline.files.atomic import write_atomically
 
@@ -87,7 +88,7 @@ def compare(output: Path, names: dict[str, str]) -> None:
             f"a comparison takes two models' runs, and {output} holds "
             f"{' and '.join(trained) or 'none'}: train with --model {' or '.join(names)} first"
         )
-    runs = [ComparedRun.read(output, names[model], model) for model in trained]
+    runs = [ComparedRun.of(FinishedRun.read(output, names[model]), model) for model in trained]
     text = table(runs)
     print(text, end="")
     path = output / "resnet18_cifar10_comparison"

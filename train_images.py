@@ -6,8 +6,8 @@
   python train_images.py
 
 Photographs lie in <class>/, {train,val}/<class>/ or {train,test}/<class>/. All are looked at before
-the first epoch, and those that cannot be used are named. Without --images a small network learns to tell windows of
-scikit-learn's two photographs apart, in a minute.
+the first epoch, and those that cannot be used are named. Without --images a small network learns to
+tell windows of scikit-learn's two photographs apart, in a minute.
 """
 
 import sys

@@ -8,6 +8,7 @@ many steps and answers with their seconds and the most memory it has ever held, 
 JSON.
 """
 
+import io
 import json
 import math
 import resource
@@ -15,6 +16,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,10 +82,8 @@ def _keras(
         import keras  # before our start turns on oneDNN, which a user of Keras does not get
     from pipeline import backend
 
-    with open("/dev/null", "w") as nowhere:
-        stdout, sys.stdout = sys.stdout, nowhere
+    with redirect_stdout(io.StringIO()):
         backend.start(args.precision)
-        sys.stdout = stdout
     import keras
 
     from pipeline.io.cifar10 import read_cifar10

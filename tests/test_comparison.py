@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.evaluation.finishedrun import FinishedRun
 from pipeline.figures.comparison import ComparedRun, plot, table
 
 HISTORY = {
@@ -46,7 +47,7 @@ def write(folder, name, history, record):
 
 
 def read(folder):
-    return [ComparedRun.read(folder, name, name) for name in ("first", "second")]
+    return [ComparedRun.of(FinishedRun.read(folder, name), name) for name in ("first", "second")]
 
 
 def test_the_table_has_a_row_a_run_and_one_with_their_differences(folder):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import original
+from pipeline.batches import EvaluationBatches
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.tiny_imagenet import Split, write_split
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
@@ -44,7 +45,8 @@ def test_the_stand_in_makes_the_same_batches_but_for_the_order_of_the_channels(
 
     theirs = original.hdf5_batches(tmp_path / "original.hdf5", blue_green_red, 2, 4)
     data = HDF5DatasetGenerator(tmp_path / "ours.hdf5")
-    ours = data.evaluation_batches(4, MeanPreprocessor(red_green_blue).preprocess)
+    preprocess = MeanPreprocessor(red_green_blue).preprocess
+    ours = EvaluationBatches(data.images, data.labels, 4, preprocess)
     for (images, one_hot), index in zip(theirs, range(ours.num_batches), strict=True):
         our_images, labels = ours[index]
         np.testing.assert_allclose(images[..., ::-1], our_images, atol=1e-4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.augmentation.geometry import AffineAugmenter
-from pipeline.batches import TrainingBatches
+from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
 from pipeline.files.seal import SEAL_BYTES, seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
@@ -47,7 +47,8 @@ def test_training_batches_are_those_of_the_images_in_memory(path):
         steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(rotation=9)]
         return 16, steps, 7, 2
 
-    from_file = HDF5DatasetGenerator(path).training_batches(*settings())
+    data = HDF5DatasetGenerator(path)
+    from_file = TrainingBatches(data.images, data.labels, *settings())
     in_memory = TrainingBatches(IMAGES, LABELS, *settings())
     assert from_file.steps_per_epoch == 3
     for index in (0, 2, 3, 7):
@@ -55,7 +56,8 @@ def test_training_batches_are_those_of_the_images_in_memory(path):
 
 
 def test_evaluation_batches_have_every_image_once_in_the_files_order(path):
-    batches = HDF5DatasetGenerator(path).evaluation_batches(16, workers=2)
+    data = HDF5DatasetGenerator(path)
+    batches = EvaluationBatches(data.images, data.labels, 16, workers=2)
     read = [batches[index] for index in range(batches.num_batches)]
     assert [len(labels) for _, labels in read] == [16, 16, 16, 2]
     np.testing.assert_array_equal(np.concatenate([images for images, _ in read]), IMAGES)

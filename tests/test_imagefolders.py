@@ -78,10 +78,10 @@ def test_a_class_with_too_few_images_to_hold_one_out_is_refused(tmp_path):
 def test_a_class_that_is_missing_in_training_is_refused(pets):
     root = pets("train", "val")
     shutil.rmtree(root / "train" / "bee")
-    with pytest.raises(UserError, match=r"val/bee has no counterpart in .*train"):
+    with pytest.raises(UserError, match="val has bee, which train has not"):
         read_image_folders(root, SIZE)
     (root / "train" / "bee").mkdir()
-    with pytest.raises(UserError, match="train/bee has no images: add some, or remove it"):
+    with pytest.raises(UserError, match=r"train has no pictures in bee; pictures are .*\.png"):
         read_image_folders(root, SIZE)
 
 
@@ -90,7 +90,7 @@ def test_a_class_that_is_missing_in_evaluation_is_told(pets, capsys):
     shutil.rmtree(root / "val" / "bee")
     data = read_image_folders(root, SIZE)
     assert set(data.test_labels.tolist()) == {0, 2}
-    assert capsys.readouterr().err == f"warning: {root}/val/bee has no images\n"
+    assert capsys.readouterr().err == f"warning: {root}/val has no images of bee\n"
 
 
 def test_pictures_that_cannot_be_used_are_named_together_and_left_out_if_asked_for(pets, capsys):
@@ -121,7 +121,7 @@ def test_a_class_of_which_nothing_can_be_used_is_refused(pets):
     root = pets()
     for path in (root / "cat").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="cat has no images: add some, or remove it"):
+    with pytest.raises(UserError, match="has no pictures of cat to train on"):
         read_image_folders(root, SIZE, skip_bad=True)
 
 

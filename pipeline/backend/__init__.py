@@ -1,4 +1,4 @@
-"""Starting Keras: backend, device, precision and seed."""
+"""Starting Keras: backend, device and precision."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 BACKENDS = ("tensorflow", "jax", "torch")  # Keras's other ones cannot train
 
 
-def start(precision: str = "float32", seed: int = 42) -> None:
+def start(precision: str = "float32") -> None:
     """Imports Keras and sets what holds for the whole process; prints what it runs on.
 
     Args:
         precision: Keras's dtype policy.
-        seed: of the initial weights.
 
     Raises:
         UserError: the backend's package is not installed, or the backend cannot train.
@@ -46,7 +45,7 @@ def start(precision: str = "float32", seed: int = 42) -> None:
 
                 tensorflow_only.grow_gpu_memory()
             names = gpu_names()
-            keras.utils.set_random_seed(seed)  # imports TensorFlow on every backend
+            keras.utils.set_random_seed(42)  # imports TensorFlow on every backend
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == "keras":  # nothing of this project is installed

@@ -4,7 +4,6 @@ import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -34,15 +33,6 @@ class ComparedRun:
     options: dict
     parameters: int
     images_per_second: float | None
-
-    @classmethod
-    def read(cls, output: Path, name: str, label: str) -> "ComparedRun":
-        """Reads the run whose results in `output` are named `name`.
-
-        Raises:
-            UserError: its history or its options are missing or damaged.
-        """
-        return cls.of(FinishedRun.read(output, name), label)
 
     @classmethod
     def of(cls, run: FinishedRun, label: str) -> "ComparedRun":

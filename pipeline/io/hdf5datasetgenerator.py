@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
-from pipeline.batches import EvaluationBatches, TrainingBatches
 from pipeline.errors import UserError
 from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
 from pipeline.files.reading import open_regular
@@ -68,7 +67,7 @@ def mean_beside(data: HDF5DatasetGenerator) -> np.ndarray:
 
 
 class HDF5DatasetGenerator:
-    """Opens a file of `HDF5DatasetWriter`, checks it, and makes batches of it.
+    """Opens a file of `HDF5DatasetWriter` and checks it.
 
     Args:
         path: the file.
@@ -87,7 +86,7 @@ class HDF5DatasetGenerator:
 
     Example:
         >>> train = HDF5DatasetGenerator("train.hdf5")
-        >>> batches = train.training_batches(64, [AffineAugmenter(flip=True)], seed=42)
+        >>> batches = TrainingBatches(train.images, train.labels, 64, [RandomFlip()], seed=42)
     """
 
     def __init__(self, path: str | Path):
@@ -118,14 +117,6 @@ class HDF5DatasetGenerator:
     def class_names(self) -> tuple[str, ...]:
         """The first of each class's words, by label."""
         return tuple(words.split(",")[0] for _, words in self.label_names)
-
-    def training_batches(self, *args: Any, **kwargs: Any) -> TrainingBatches:
-        """Returns endless batches shuffled over the whole file; arguments as `TrainingBatches`."""
-        return TrainingBatches(self.images, self.labels, *args, **kwargs)
-
-    def evaluation_batches(self, *args: Any, **kwargs: Any) -> EvaluationBatches:
-        """Returns the batches of one pass in the file's order; arguments as `EvaluationBatches`."""
-        return EvaluationBatches(self.images, self.labels, *args, **kwargs)
 
     def _read(self, file: BinaryIO, hdf5: h5py.File) -> None:
         if not hdf5.attrs.get(COMPLETE, False):

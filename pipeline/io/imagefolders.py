@@ -1,8 +1,9 @@
 """Pictures in a folder for each class."""
 
+import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ TRAIN = "train"
 # Which of these stands beside it, the first that is there, and what its images are.
 PARTS = {"test": "test set", "val": ""}
 HELD_OUT = 0.2  # share of the images that stands in for such a part
+LAYOUT = "it must have a folder for each class, or train and val with a folder for each class"
 SHOWN = 3  # names in a message
+
+Classes = dict[str, list[str]]
+"""The files of each class, both in alphabetical order."""
 
 
 def holds_image_folders(root: Path) -> bool:
@@ -40,47 +45,78 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
         The data set; its classes are the folders' names in alphabetical order.
 
     Raises:
-        UserError: there are no classes, or one has no training images.
+        UserError: see `find_classes`, or nothing of a class can be used for training.
         BadImages: pictures cannot be used; all of them have been printed.
     """
-    train = root / TRAIN if (root / TRAIN).is_dir() else root
-    part = next((name for name in PARTS if (root / name).is_dir()), None) if train != root else None
-    names = class_names(train)
-    if not names:
-        raise UserError(f"{train} has no class folders")
-    if part and (unknown := sorted(set(class_names(root / part)) - set(names))):
-        raise UserError(f"{root / part / unknown[0]} has no counterpart in {train}")
+    training, evaluation, part = find_classes(root, PARTS)
+    names = tuple(training)
     bad: dict[str, str] = {}
-    images, labels = _read(train, names, size, bad)
-    test_images, test_labels = images[:0], labels[:0]
-    if part:
-        test_images, test_labels = _read(root / part, names, size, bad)
+    images, labels = _read(training, size, bad, TRAIN)
+    test_images, test_labels = _read(evaluation, size, bad, part)
     if bad:
         refuse_bad(bad, len(images) + len(test_images) + len(bad), skip_bad)
     counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
-        raise UserError(f"{train / names[counts.argmin()]} has no images: add some, or remove it")
-
-    if part is None:
-        data = Dataset(images, labels, test_images, test_labels, names, name=root.resolve().name)
+        raise UserError(f"{root} has no pictures of {names[counts.argmin()]} to train on")
+    described = {"name": root.resolve().name, "test_part": PARTS.get(part, "")}
+    data = Dataset(images, labels, test_images, test_labels, names, **described)
+    if not part:
         return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))
-    for label in sorted(set(range(len(names))) - set(test_labels.tolist())):
-        print(one_line(f"warning: {root / part / names[label]} has no images"), file=sys.stderr)
-    return Dataset(
-        images,
-        labels,
-        test_images,
-        test_labels,
-        names,
-        name=root.resolve().name,
-        test_part=PARTS[part],
-    )
+    if missing := set(names) - {names[label] for label in test_labels}:
+        print(one_line(f"warning: {root / part} has no images of {some(missing)}"), file=sys.stderr)
+    return data
+
+
+def find_classes(root: Path, parts: Iterable[str]) -> tuple[Classes, Classes, str]:
+    """Finds the pictures in a folder for each class, or in `train` and a part beside it.
+
+    Args:
+        root: the folder.
+        parts: what may stand beside `train` to evaluate on; the first that is there counts.
+
+    Returns:
+        The files to train on; those to evaluate on, by the same classes, if there are such; and
+        which part these are, "" where there is none.
+
+    Raises:
+        UserError: there are no two classes, one has no files to train on, the part has none at all,
+            or classes of its own.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder")
+    train = root / TRAIN if (root / TRAIN).is_dir() else root
+    training = _classes(train)
+    if len(training) < 2:
+        raise UserError(f"{train} has {len(training)} folders of classes: {LAYOUT}")
+    if empty := [name for name, files in training.items() if not files]:
+        suffixes = ", ".join(SUFFIXES)
+        raise UserError(f"{train} has no pictures in {some(empty)}; pictures are {suffixes}")
+    part = next((name for name in parts if train != root and (root / name).is_dir()), "")
+    if not part:
+        return training, {}, part
+    found = _classes(root / part)
+    if unknown := found.keys() - training.keys():
+        raise UserError(f"{root / part} has {some(unknown)}, which {TRAIN} has not")
+    if not any(found.values()):
+        raise UserError(f"{root / part} has no pictures in folders of classes")
+    return training, {name: found.get(name, []) for name in training}, part
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
     """Returns the names of the folders in a folder, those of classes, in alphabetical order."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+
+
+def all_files(classes: Classes) -> list[str]:
+    """Returns the files of all classes, one class after the other."""
+    return list(itertools.chain.from_iterable(classes.values()))
+
+
+def labels_of(classes: Classes) -> np.ndarray:
+    """Returns the labels of all classes' files, int32 (n,)."""
+    counts = [len(files) for files in classes.values()]
+    return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
 
 def refuse_bad(bad: Mapping[str, str], count: int, skip_bad: bool) -> None:
@@ -114,19 +150,17 @@ def _has_pictures(folder: Path) -> bool:
     return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
 
 
+def _classes(folder: Path) -> Classes:
+    return {name: sorted(list_images(folder / name)) for name in class_names(folder)}
+
+
 def _read(
-    folder: Path, names: Sequence[str], size: int, bad: dict[str, str]
+    classes: Classes, size: int, bad: dict[str, str], what: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns images and labels; pictures that cannot be used are put into `bad` instead."""
-    files, labels = [], []
-    for label, name in enumerate(names):
-        found = sorted(list_images(folder / name)) if (folder / name).is_dir() else []
-        files += found
-        labels += [label] * len(found)
-    if not files:
-        raise UserError(f"{folder} has no images in its class folders")
-    blocks, left_out, done = [], [], 0
-    with progress_bar(folder.name, len(files)) as progress:
+    files = all_files(classes)
+    blocks, left_out, done = [np.empty((0, size, size, 3), dtype=np.uint8)], [], 0
+    with progress_bar(what, len(files)) as progress:
         for images, problems in read_images(files, size):
             for index, problem in problems.items():
                 left_out.append(done + index)
@@ -134,4 +168,4 @@ def _read(
             blocks.append(np.delete(images, list(problems), axis=0))
             done += len(images)
             progress.update(len(images))
-    return np.concatenate(blocks), np.delete(np.array(labels, dtype=np.int32), left_out)
+    return np.concatenate(blocks), np.delete(labels_of(classes), left_out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 from collections import Counter, defaultdict
@@ -15,21 +14,17 @@ import numpy as np
 from pipeline.errors import UserError, one_line
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io.dataset import Dataset
-from pipeline.io.imagefiles import SUFFIXES, list_images
-from pipeline.io.imagefolders import class_names, refuse_bad, some
+from pipeline.io.imagefiles import SUFFIXES
+from pipeline.io.imagefolders import Classes, all_files, find_classes, labels_of, refuse_bad, some
 from pipeline.io.inspection import Look, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
 
-LAYOUT = "it must have a folder for each class, or train and val with a folder for each class"
 # What may stand beside `train`: the first that is there, and what its pictures are.
 PARTS = {"val": "", "test": "test set"}
 ENLARGED = 4  # a picture that would have to be enlarged further than this is too small
 FEW = 10  # training pictures; a class that has fewer is told
 UNBALANCED = 3  # the largest class has so many times the smallest's pictures
-
-Classes = dict[str, list[str]]
-"""The files of each class, both in alphabetical order."""
 
 
 def read_photograph_folder(
@@ -41,9 +36,8 @@ def read_photograph_folder(
 ) -> Dataset:
     """Reads photographs in `<class>/`, `{train,val}/<class>/` or `{train,test}/<class>/`.
 
-    Before that there is a look at every one of them.
-
-    What is found is printed: how many there are, and what may be wrong with them.
+    There is a look at every one of them first. What is found is printed: how many there are, and
+    what may be wrong with them.
 
     Args:
         path: the folder; without one, windows of scikit-learn's two photographs are written beside
@@ -59,14 +53,13 @@ def read_photograph_folder(
         `Photographs`, whose mean is the mean colour of the training pictures.
 
     Raises:
-        UserError: the folder is laid out in another way, or a class has too few pictures to train
-            on and to validate on.
+        UserError: see `find_classes`, or a class has too few pictures to train on and to validate
+            on.
         BadImages: pictures cannot be used; all of them have been printed.
     """
     folder = Path(path) if path else _sample(record)
-    training, part = _find(folder)
-    validation = _counterpart(training, folder / part) if part else {}
-    files = [*_all(training), *_all(validation)]
+    training, validation, part = find_classes(folder, PARTS)
+    files = [*all_files(training), *all_files(validation)]
     looks = inspect(files, record)
     if bad := _bad(looks, size):
         refuse_bad(bad, len(files), skip_bad)
@@ -80,18 +73,18 @@ def read_photograph_folder(
         if empty := [label for label in names if not classes.get(label)]:
             raise UserError(f"{folder} has no pictures of {some(empty)} to {name} on")
     print(
-        f"{folder}: {len(names)} classes, {len(_all(training)):,} pictures to train on, "
-        f"{len(_all(validation)):,} to validate on, {where}"
+        f"{folder}: {len(names)} classes, {len(all_files(training)):,} pictures to train on, "
+        f"{len(all_files(validation)):,} to validate on, {where}"
     )
     for note in (*_left_alone(folder), *_notes(training, validation, looks)):
         print(one_line(f"note: {note}"))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
-        found = [Photograph(file, looks[file].width, looks[file].height) for file in _all(classes)]
-        counts = [len(classes[name]) for name in names]
-        return Photographs(found, size), np.repeat(np.arange(len(names), dtype=np.int32), counts)
+        files = all_files(classes)
+        found = [Photograph(file, looks[file].width, looks[file].height) for file in files]
+        return Photographs(found, size), labels_of(classes)
 
-    mean = np.mean([looks[file].mean for file in _all(training)], axis=0, dtype=np.float64)
+    mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
     return Dataset(
         *photographs(training),
         *photographs(validation),
@@ -109,40 +102,6 @@ def _sample(record: Path | None) -> Path:
         with whole_folder(folder) as unfinished:
             write_photographs(unfinished)
     return folder
-
-
-def _find(folder: Path) -> tuple[Classes, str]:
-    """Returns the files to train on, and which part is to validate on, "" if there is none."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
-    if not (folder / "train").is_dir():
-        return _classes(folder), ""
-    part = next((name for name in PARTS if (folder / name).is_dir()), "")
-    return _classes(folder / "train"), part
-
-
-def _counterpart(training: Classes, folder: Path) -> Classes:
-    """Returns the files in a folder of the classes that are trained on."""
-    classes = _classes(folder)
-    if unknown := classes.keys() - training.keys():
-        raise UserError(f"{folder} has {some(unknown)}, which train has not")
-    return {name: classes.get(name, []) for name in training}
-
-
-def _classes(folder: Path) -> Classes:
-    names = class_names(folder)
-    if len(names) < 2:
-        raise UserError(f"{folder} has {len(names)} folders of classes: {LAYOUT}")
-    classes = {name: sorted(list_images(folder / name)) for name in names}
-    if empty := [name for name, files in classes.items() if not files]:
-        raise UserError(
-            f"{folder} has no pictures in {some(empty)}; pictures are {', '.join(SUFFIXES)}"
-        )
-    return classes
-
-
-def _all(classes: Classes) -> list[str]:
-    return list(itertools.chain.from_iterable(classes.values()))
 
 
 def _without(classes: Classes, bad: Mapping[str, str]) -> Classes:
