@@ -105,15 +105,7 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
 def classify(
     pictures: dict[str, str], model: str, top: int, folder: Path | None, problems: list[str]
 ) -> list[dict]:
-    """Classifies pictures with the network of a file.
-
-    Args:
-        pictures: files by what to call them.
-        model: the network's file.
-        top: how many classes of each picture are returned, the most probable first.
-        folder: where it is drawn what a picture's class was decided by, if at all.
-        problems: to which is added what is wrong with a picture that is left out.
-    """
+    """Classifies pictures: the `top` classes of each, and why in `folder`; else as for `read`."""
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
 

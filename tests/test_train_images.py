@@ -191,7 +191,10 @@ def test_a_picture_that_changes_while_it_is_trained_on_is_named(small, tmp_path)
     ("options", "message"),
     [
         (["--images", "nowhere"], "--images nowhere: there is no such file or folder in "),
-        (["--images", "docs"], "docs has 0 folders of classes: it must have a folder for each"),
+        (
+            ["--images", "docs"],
+            "docs has fewer than two folders of classes: it must have a folder for each",
+        ),
         (["--holdout", "1"], "--holdout: 1 is not between 0 and 1"),
         (["--network", "resnet18"], "invalid choice: 'resnet18'"),
         (["--network", "resnet50", "--stages", "1", "1"], "got 5 filters"),

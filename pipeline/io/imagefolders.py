@@ -87,7 +87,7 @@ def find_classes(root: Path, parts: Iterable[str]) -> tuple[Classes, Classes, st
     train = root / TRAIN if (root / TRAIN).is_dir() else root
     training = _classes(train)
     if len(training) < 2:
-        raise UserError(f"{train} has {len(training)} folders of classes: {LAYOUT}")
+        raise UserError(f"{train} has fewer than two folders of classes: {LAYOUT}")
     if empty := [name for name, files in training.items() if not files]:
         suffixes = ", ".join(SUFFIXES)
         raise UserError(f"{train} has no pictures in {some(empty)}; pictures are {suffixes}")

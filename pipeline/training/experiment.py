@@ -302,6 +302,7 @@ def train(
 def _batches(batches: TrainingBatches) -> str:
     count = len(batches.images)
     size = min(batches.batch_size, count)
-    left_out = count - batches.steps_per_epoch * size
-    text = f"{batches.steps_per_epoch:,} batches of {size} images"
+    steps = batches.steps_per_epoch
+    left_out = count - steps * size
+    text = f"{steps:,} {'batch' if steps == 1 else 'batches'} of {size} images"
     return f"{text}; {left_out} images, others each time, are left out" if left_out else text
