@@ -8,22 +8,22 @@ in five minutes. The contenders take turns, each in a process of its own: stock 
 on TensorFlow, and Keras on JAX, Keras on PyTorch and PyTorch itself where they are installed. The
 table has medians and the range of the ratios, one a turn; absolute figures depend on the machine
 and on what else it does.
-
-Tried, and left out because it did not pay (ResNet-56, batch 128, 2 cores):
-- XLA on the CPU: slower than none.
-- one inter-op thread, huge pages, TensorFlow's BFC allocator, malloc that never gives back: within
-  the noise.
-- 1x1 convolutions as matrix products: the same speed, forward and both gradients.
-- the L2 terms left out altogether: the same speed.
-- batch normalization folded into the kernels of the convolutions before it, to evaluate:
-  TensorFlow's graph optimizer fuses them anyway.
-- the update of batch normalization's statistics in fewer operations: the same start and step.
-- Python's garbage collector less often, or not at all: 3% of the start.
-- one resampling (cv2.remap) of a batch's images as one tall image instead of one for each image:
-  the same processor time.
-What is left of the training step are oneDNN's convolutions and batch normalizations, at the
-memory's bandwidth.
 """
+
+# Tried, and left out because it did not pay (ResNet-56, batch 128, 2 cores):
+# - XLA on the CPU: slower than none.
+# - one inter-op thread, huge pages, TensorFlow's BFC allocator, malloc that never gives back:
+#   within the noise.
+# - 1x1 convolutions as matrix products: the same speed, forward and both gradients.
+# - the L2 terms left out altogether: the same speed.
+# - batch normalization folded into the kernels of the convolutions before it, to evaluate:
+#   TensorFlow's graph optimizer fuses them anyway.
+# - the update of batch normalization's statistics in fewer operations: the same start and step.
+# - Python's garbage collector less often, or not at all: 3% of the start.
+# - one resampling (cv2.remap) of a batch's images as one tall image instead of one for each image:
+#   the same processor time.
+# What is left of the training step are oneDNN's convolutions and batch normalizations, at the
+# memory's bandwidth.
 
 from __future__ import annotations
 
