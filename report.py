@@ -2,6 +2,7 @@
 
   python report.py output
   python report.py output/results/resnet18 output/results/resnet18_augmented
+  python report.py output --over original.json
 
 A run is named by its output folder, which may hold several, or by its history, a .json file. Every
 run's page, and its curve for papers, are written beside its results, whether it has come to its end
@@ -26,6 +27,8 @@ def main() -> None:
     add("runs", nargs="+", metavar="RUN", help="folder of the run's results, or its history")
     page = "the page that compares several runs (default: %(default)s)"
     add("-o", "--output", default="output/comparison.html", metavar="FILE", help=page)
+    over = "a history, a .json, over which the curve of every run is drawn as well"
+    add("--over", type=Path, metavar="HISTORY", help=over)
     args = parser.parse_args()
     if not args.output.endswith(".html"):
         parser.error(f"--output {args.output} is to be an .html file")
@@ -36,9 +39,11 @@ def main() -> None:
     from pipeline.evaluation.finishedrun import FinishedRun
     from pipeline.figures.comparison import ComparedRun, aligned, table_rows
     from pipeline.files.atomic import write_atomically
+    from pipeline.training.history import read_keras_history
 
     # Everything is read before anything is written.
     runs = [FinishedRun.read(folder, name) for folder, name in found]
+    beneath = read_keras_history(args.over) if args.over else {}
     compared = []
     if len(runs) > 1:
         compared = list(map(ComparedRun.of, runs, labels(found)))
@@ -46,6 +51,8 @@ def main() -> None:
     # pages and curves
     for run in runs:
         print(f"page: {run.write_page()}, curve: {run.write_curve()}")
+        if args.over:
+            print(f"over {args.over}: {run.write_curve_over(args.over.stem, beneath)}")
     if compared:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.output, comparison_html(compared))

@@ -41,6 +41,14 @@ def test_the_plot_says_of_what_it_is():
     assert len({plot(history, **word) for word in words}) == 6
 
 
+def test_what_it_is_drawn_over_is_seen_and_named():
+    history = {"loss": [2.0, 1.0], "val_accuracy": [0.5, 0.6]}
+    other = {"loss": [2.5, 1.5, 1.0], "val_accuracy": [0.4, 0.5, 0.7]}
+    short = {name: values[:2] for name, values in other.items()}
+    over = [None, ("original", other), ("another", other), ("original", short), ("$", other)]
+    assert len({plot(history, over=beneath) for beneath in over}) == 5
+
+
 def test_the_plot_is_sharp_enough_for_a_report():
     height, width, _ = imread(io.BytesIO(plot({"loss": [2.0, 1.0]}))).shape
     assert min(height, width) >= 1000

@@ -58,6 +58,24 @@ def test_the_curve_for_papers_is_the_one_that_was_watched(output):
     assert (output / "toy.pdf").read_bytes() == plot(history, **drawn_with, format="pdf")
 
 
+def test_the_curve_is_drawn_over_another_programs_history(output, tmp_path):
+    measures = {"loss": [2.0, 1.0, 0.5], "val_acc": [0.25, 0.5, 0.75]}
+    original = tmp_path / "original.json"
+    original.write_text(json.dumps(measures))
+    told = run("report.py", output, "--over", original)
+    drawn = output / "toy_over_original.png"
+    assert f"over {original}: {drawn}" in told
+    record = json.loads((output / "toy_options.json").read_text())
+    history = json.loads((output / "toy.json").read_text())
+    named = {"loss": measures["loss"], "val_accuracy": measures["val_acc"]}
+    assert drawn.read_bytes() == plot(history, **record["curve"], over=("original", named))
+
+    original.write_text('{"mae": [1.0]}')
+    assert "has none of loss, accuracy" in refused("report.py", output, "--over", original)
+    missing = tmp_path / "none.json"
+    assert str(missing) in refused("report.py", output, "--over", missing)
+
+
 def test_a_run_of_an_earlier_version_has_a_page_of_what_is_there(tmp_path):
     folder = shutil.copytree(PUBLISHED / "cifar10_16-16-32-64_decay", tmp_path / "run")
     run("report.py", folder)

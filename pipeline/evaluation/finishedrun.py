@@ -191,9 +191,20 @@ class FinishedRun:
         Raises:
             OSError: it cannot be written.
         """
-        path = self.output / f"{self.name}.pdf"
-        drawn_with = {"title": self.name, **self.record.get("curve", {})}
-        write_atomically(path, plot(self.history, **drawn_with, format="pdf"))
+        return self._draw(self.output / f"{self.name}.pdf", format="pdf")
+
+    def write_curve_over(self, name: str, history: History) -> Path:
+        """Draws the curve over another run's as PNG beside the results and returns its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = self.output / f"{self.name}_over_{name}.png"
+        return self._draw(path, over=(name, history))
+
+    def _draw(self, path: Path, **how: Any) -> Path:
+        drawn_with = {"title": self.name, **self.record.get("curve", {}), **how}
+        write_atomically(path, plot(self.history, **drawn_with))
         return path
 
 

@@ -21,6 +21,7 @@ def plot(
     validation: str = "",
     regularized: bool = False,
     format: str = "png",
+    over: tuple[str, History] | None = None,
 ) -> bytes:
     """Draws loss, accuracy and learning rate by epoch, training beside validation.
 
@@ -30,9 +31,12 @@ def plot(
         validation: which images the validation is on, if it is no validation set.
         regularized: whether the loss includes the penalty of an L2 regularization.
         format: of the file, `png` or `pdf`.
+        over: name and history of another run, whose curves are drawn in grey beneath these.
     """
     count = histories.epochs(history)
     numbers = range(1, count + 1)
+    beneath, its_history = over or ("", {})
+    beneath = one_line(beneath)[:LONGEST_LABEL].replace("$", r"\$")
     few = count <= 30
     # A figure of its own: those made through pyplot stay in memory for ever.
     figure = Figure(figsize=(8, 8), dpi=150, layout="constrained")
@@ -42,6 +46,11 @@ def plot(
     held_out = f"validation ({validation})" if validation else "validation"
     lines = (("", "training", "C0"), ("val_", held_out, "C1"))
     for ax, measure in zip(axes, ("loss", "accuracy"), strict=False):
+        for prefix, style in (("", ":"), ("val_", "-")):
+            if values := its_history.get(prefix + measure):
+                label = f"{beneath}, {'validation' if prefix else 'training'}: {values[-1]:.4f}"
+                epochs = range(1, len(values) + 1)
+                ax.plot(epochs, values, style, color="0.6", label=label, linewidth=1.5)
         for prefix, label, color in lines:
             if values := history.get(prefix + measure):
                 style = {"marker": "o", "markersize": 3} if few else {}
@@ -67,7 +76,7 @@ def plot(
     figure.suptitle(title, fontsize="medium", parse_math=False)
     axes[2].set_xlabel("epoch")
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[2].set_xlim(0.5, count + 0.5)
+    axes[2].set_xlim(0.5, max(count, histories.epochs(its_history)) + 0.5)
     content = io.BytesIO()
     # Publishers take TrueType fonts (42) only; without a date, equal runs have equal files.
     metadata = {"CreationDate": None} if format == "pdf" else None

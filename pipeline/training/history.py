@@ -85,3 +85,17 @@ def read_history(path: str | Path) -> History:
         return checked(json.loads(read_regular(path, BYTES_LIMIT)))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or not a history ({error}); move it away") from error
+
+
+def read_keras_history(path: str | Path) -> History:
+    """Reads a history that another program has written, from any version of Keras.
+
+    Raises:
+        UserError: the file is not a history, or has no measure that ours has.
+        OSError: it cannot be read.
+    """
+    old_names = {"acc": "accuracy", "val_acc": "val_accuracy"}  # until Keras 2.3
+    history = {old_names.get(name, name): values for name, values in read_history(path).items()}
+    if not history.keys() & set(MEASURES):
+        raise UserError(f"{path} has none of {', '.join(MEASURES)}")
+    return history
