@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ BATCH_SIZE = 64
 WORKERS = 2
 STEPS = 31  # batches of a measurement of the original's way
 OUR_STEPS = 10 * STEPS  # as long a time
+SECONDS_AN_EPOCH = 2  # of CIFAR-10 on one GPU: 150 epochs in five minutes
 PEER = "the original's way"
 
 
@@ -168,15 +170,54 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         lambda: _exhaust(islice(theirs, STEPS)),
     )
     measured.append(Row("augmented batches, CIFAR-10, images/s", PEER, *rates, (">=", 40)))
+    return [*measured, *_a_core(data, repeats)]
+
+
+def _a_core(data: Dataset, repeats: int) -> list[Row]:
+    """Measures what a core makes of CIFAR-10 by each recipe, and TrivialAugment beside Pillow's."""
+    import numpy as np
+
+    from benchmarks import pillow
+    from pipeline.augmentation.trivialaugment import LEVELS, OPERATIONS
+
+    draw = np.random.default_rng(0)
+    images = data.train_images[draw.permutation(len(data.train_images))[:BATCH_SIZE]]
+    strengths = draw.integers(LEVELS, size=len(images)) / (LEVELS - 1)
+
+    def ours() -> int:
+        for operation in OPERATIONS.values():
+            operation.apply(images, strengths * operation.largest)
+        return len(OPERATIONS) * len(images)
+
+    def theirs() -> int:
+        for name, operation in OPERATIONS.items():
+            pillow.apply(name, images, strengths * operation.largest)
+        return len(OPERATIONS) * len(images)
+
+    def batches(recipe: Recipe) -> int:
+        training, _ = _batches(data, recipe, workers=1)
+        return _exhaust(training.batch(0, step) for step in range(OUR_STEPS))
+
+    rates = _rates(repeats, lambda: sum(ours() for _ in range(STEPS)), theirs)
+    work = "TrivialAugment's operations on CIFAR-10, images/s a core"
+    measured = [Row(work, "Pillow's", *rates, (">=", 3))]
+    for name, recipe in cifar10_config.RECIPES.items():
+        (rates,) = _rates(repeats, partial(batches, recipe))
+        taken = [4 * len(data.train_images) / SECONDS_AN_EPOCH / 16] * repeats
+        work = f"batches of CIFAR-10 by the recipe {name}, images/s a core"
+        peer = f"what 4 GPUs take of each of 16 cores, at {SECONDS_AN_EPOCH} s an epoch"
+        measured.append(Row(work, peer, rates, taken, (">=", 1)))
     return measured
 
 
-def _batches(data: Dataset, recipe: Recipe) -> tuple[TrainingBatches, EvaluationBatches]:
+def _batches(
+    data: Dataset, recipe: Recipe, workers: int = WORKERS
+) -> tuple[TrainingBatches, EvaluationBatches]:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.training.assembly import make_batches
 
     recipe = replace(recipe, batch_size=BATCH_SIZE)
-    return make_batches(recipe, data, MeanPreprocessor(data.mean).preprocess, workers=WORKERS)
+    return make_batches(recipe, data, MeanPreprocessor(data.mean).preprocess, workers=workers)
 
 
 def _rates(repeats: int, *ways: Callable[[], int]) -> list[list[float]]:

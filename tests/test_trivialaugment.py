@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import pillow
 from pipeline.augmentation.draw import Draw
 from pipeline.augmentation.trivialaugment import OPERATIONS, TrivialAugment
 
@@ -26,6 +27,20 @@ def gray(values):
 
 def numbered(height=4, width=6):
     return gray(np.arange(1, height * width + 1).reshape(height, width))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_photographs_come_out_as_from_pillow(name, photos):
+    operation = OPERATIONS[name]
+    strengths = np.linspace(0.1, 1, len(photos)) * operation.largest
+    for magnitudes in (strengths, -strengths) if operation.signed else (strengths,):
+        ours = operation.apply(photos.copy(), magnitudes).astype(int)
+        theirs = pillow.apply(name, photos, magnitudes)
+        if name == "rotate":  # a pixel that lies between two may come from either
+            assert np.mean(ours != theirs) < 0.01
+        else:
+            largest = 1 if name in ("color", "autocontrast") else 0  # by rounding
+            assert np.abs(ours - theirs).max() <= largest
 
 
 def test_there_are_the_fourteen_of_the_paper_with_its_wide_ranges():
