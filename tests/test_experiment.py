@@ -64,7 +64,7 @@ def test_a_data_set_of_ones_own_takes_a_reader_and_one_value(tmp_path):
     assert result.predictions.accuracy == pytest.approx(result.history["val_accuracy"][-1])
     written = {path.name for path in tmp_path.iterdir() if path.is_file()} - {".lock"}
     endings = (".json", ".csv", ".png", "_report.txt", "_options.json", ".hdf5")
-    endings += ("_predictions.npz", "_report.html")
+    endings += ("_predictions.npz", "_report.html", ".pdf")
     assert written == {f"mine{ending}" for ending in endings}
 
     network, spec = load_model(tmp_path / "mine.hdf5")

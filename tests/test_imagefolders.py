@@ -144,3 +144,9 @@ def test_reading_shows_how_far_it_is_on_a_terminal(pets, monkeypatch, capsys):
     assert "train: 100%" in shown
     assert "val: 100%" in shown
     assert "35/35" in shown
+
+
+def test_nothing_is_shown_of_a_part_that_is_not_there(pets, monkeypatch, capsys):
+    monkeypatch.setattr(imagefiles.sys.stdout, "isatty", lambda: True, raising=False)
+    read_image_folders(pets(), SIZE)
+    assert capsys.readouterr().out.count("images/s]\n") == 1

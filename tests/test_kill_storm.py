@@ -47,6 +47,7 @@ RESULTS = [
         ".csv",
         "_predictions.npz",
         "_report.html",
+        ".pdf",
     )
 ]
 FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS))

@@ -52,7 +52,9 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
     names = tuple(training)
     bad: dict[str, str] = {}
     images, labels = _read(training, size, bad, TRAIN)
-    test_images, test_labels = _read(evaluation, size, bad, part)
+    test_images, test_labels = images[:0], labels[:0]
+    if part:
+        test_images, test_labels = _read(evaluation, size, bad, part)
     if bad:
         refuse_bad(bad, len(images) + len(test_images) + len(bad), skip_bad)
     counts = np.bincount(labels, minlength=len(names))
@@ -62,7 +64,7 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
     data = Dataset(images, labels, test_images, test_labels, names, **described)
     if not part:
         return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))
-    if missing := set(names) - {names[label] for label in test_labels}:
+    if missing := set(names) - {names[label] for label in np.unique(test_labels)}:
         print(one_line(f"warning: {root / part} has no images of {some(missing)}"), file=sys.stderr)
     return data
 
@@ -159,7 +161,7 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns images and labels; pictures that cannot be used are put into `bad` instead."""
     files = all_files(classes)
-    blocks, left_out, done = [np.empty((0, size, size, 3), dtype=np.uint8)], [], 0
+    blocks, left_out, done = [], [], 0
     with progress_bar(what, len(files)) as progress:
         for images, problems in read_images(files, size):
             for index, problem in problems.items():

@@ -327,8 +327,8 @@ class Run:
             kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
             kept.write(predictions_path(self.output, self.name))
             finished = FinishedRun.read(self.output, self.name)
-            finished.write_page()
             finished.write_curve()
+            finished.write_page()
         except (OSError, UserError) as error:
             message = f"warning: the report was not laid out as HTML and PDF: {error}"
             print(one_line(message), file=sys.stderr)
