@@ -48,7 +48,9 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
         UserError: see `find_classes`, or nothing of a class can be used for training.
         BadImages: pictures cannot be used; all of them have been printed.
     """
-    training, evaluation, part = find_classes(root, PARTS)
+    found = find_classes(root, [name for name in PARTS if (root / name).is_dir()][:1])
+    training = found.pop(TRAIN)
+    part, evaluation = next(iter(found.items()), ("", {}))
     names = tuple(training)
     bad: dict[str, str] = {}
     images, labels = _read(training, size, bad, TRAIN)
@@ -69,39 +71,42 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
     return data
 
 
-def find_classes(root: Path, parts: Iterable[str]) -> tuple[Classes, Classes, str]:
-    """Finds the pictures in a folder for each class, or in `train` and a part beside it.
+def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
+    """Finds the pictures in a folder for each class, or in `train` and the parts beside it.
 
     Args:
         root: the folder.
-        parts: what may stand beside `train` to evaluate on; the first that is there counts.
+        parts: what may stand beside `train`, to evaluate on.
 
     Returns:
-        The files to train on; those to evaluate on, by the same classes, if there are such; and
-        which part these are, "" where there is none.
+        The files to train on, as `train`, and those of each of the parts that are there, by the
+        same classes.
 
     Raises:
-        UserError: there are no two classes, one has no files to train on, the part has none at all,
+        UserError: there are no two classes, one has no files to train on, a part has none at all,
             or classes of its own.
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder")
-    train = root / TRAIN if (root / TRAIN).is_dir() else root
+    divided = (root / TRAIN).is_dir()
+    train = root / TRAIN if divided else root
     training = _classes(train)
     if len(training) < 2:
         raise UserError(f"{train} has fewer than two folders of classes: {LAYOUT}")
     if empty := [name for name, files in training.items() if not files]:
         suffixes = ", ".join(SUFFIXES)
         raise UserError(f"{train} has no pictures in {some(empty)}; pictures are {suffixes}")
-    part = next((name for name in parts if train != root and (root / name).is_dir()), "")
-    if not part:
-        return training, {}, part
-    found = _classes(root / part)
-    if unknown := found.keys() - training.keys():
-        raise UserError(f"{root / part} has {some(unknown)}, which {TRAIN} has not")
-    if not any(found.values()):
-        raise UserError(f"{root / part} has no pictures in folders of classes")
-    return training, {name: found.get(name, []) for name in training}, part
+    found = {TRAIN: training}
+    for part in parts:
+        if not (divided and (root / part).is_dir()):
+            continue
+        classes = _classes(root / part)
+        if unknown := classes.keys() - training.keys():
+            raise UserError(f"{root / part} has {some(unknown)}, which {TRAIN} has not")
+        if not any(classes.values()):
+            raise UserError(f"{root / part} has no pictures in folders of classes")
+        found[part] = {name: classes.get(name, []) for name in training}
+    return found
 
 
 def class_names(folder: Path) -> tuple[str, ...]:

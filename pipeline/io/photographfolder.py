@@ -15,7 +15,15 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io.dataset import Dataset
 from pipeline.io.imagefiles import SUFFIXES
-from pipeline.io.imagefolders import Classes, all_files, find_classes, labels_of, refuse_bad, some
+from pipeline.io.imagefolders import (
+    TRAIN,
+    Classes,
+    all_files,
+    find_classes,
+    labels_of,
+    refuse_bad,
+    some,
+)
 from pipeline.io.inspection import Look, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
@@ -58,7 +66,9 @@ def read_photograph_folder(
         BadImages: pictures cannot be used; all of them have been printed.
     """
     folder = Path(path) if path else _sample(record)
-    training, validation, part = find_classes(folder, PARTS)
+    found = find_classes(folder, [name for name in PARTS if (folder / name).is_dir()][:1])
+    training = found.pop(TRAIN)
+    part, validation = next(iter(found.items()), ("", {}))
     files = [*all_files(training), *all_files(validation)]
     looks = inspect(files, record)
     if bad := _bad(looks, size):
