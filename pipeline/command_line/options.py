@@ -193,6 +193,15 @@ def add_photograph_options(parser: Parser) -> None:
     add("--patience", type=positive_int, metavar="N", help=end)
 
 
+def add_packing_options(parser: Parser) -> None:
+    """Adds the options of packing photographs; see `pack_photographs`."""
+    add = parser.add_argument
+    add("--hdf5", required=True, metavar="FOLDER", help="where the files go")
+    smaller = "make larger pictures smaller, so that their short side has N pixels (default: no)"
+    add("--short-side", type=positive_int, metavar="N", help=smaller)
+    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
+
+
 def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:
     """Adds --stages and --filters, whose defaults are an architecture's if one is given."""
     stages, filters = "residual modules in each stage", "filters of the stem and of each stage"

@@ -16,6 +16,9 @@ from pipeline.errors import UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.io.imagefiles import look_at, progress_bar
 
+State = list[int] | None
+"""A file's size and time of change."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -36,8 +39,12 @@ class Look:
     def of(cls, content: bytes, image: np.ndarray) -> Look:
         """Takes a look at a file's content and its image, uint8 (height, width, 3)."""
         height, width = image.shape[:2]
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return cls(width, height, cv2.mean(image)[:3], digest)
+        return cls(width, height, cv2.mean(image)[:3], digest_of(content))
+
+
+def digest_of(content: bytes) -> str:
+    """Returns the digest of a file's content, as `Look` has it."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look | UserError]:
@@ -51,7 +58,7 @@ def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look 
     Returns:
         What is known of each file, or what is wrong with it, in the order of `files`.
     """
-    states = {file: _state(file) for file in files}
+    states = {file: state_of(file) for file in files}
     known = _read(record) if record else {}
     looks: dict[str, Look | UserError | None] = {}
     for file in files:
@@ -69,7 +76,8 @@ def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look 
     return looks
 
 
-def _state(file: str) -> list[int] | None:
+def state_of(file: str) -> State:
+    """Returns a file's size, in bytes, and its time of change, in ns; None where there is none."""
     try:
         status = os.stat(file)
     except OSError:  # looking at it will tell
@@ -85,9 +93,7 @@ def _read(record: Path) -> dict[str, tuple[list[int], Look]]:
         return {}  # every picture is looked at anew
 
 
-def _write(
-    record: Path, looks: dict[str, tuple[list[int] | None, Look | UserError | None]]
-) -> None:
+def _write(record: Path, looks: dict[str, tuple[State, Look | UserError | None]]) -> None:
     # What is wrong may be mended without a trace in the file's state.
     whole = {f: (state, asdict(look)) for f, (state, look) in looks.items() if type(look) is Look}
     write_atomically(record, json.dumps(whole))

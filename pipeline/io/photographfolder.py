@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,12 +29,20 @@ from pipeline.io.imagefolders import (
 from pipeline.io.inspection import Look, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
+from pipeline.io.photographstore import PhotographStore, is_store
 
-# What may stand beside `train`: the first that is there, and what its pictures are.
-PARTS = {"val": "", "test": "test set"}
 ENLARGED = 4  # a picture that would have to be enlarged further than this is too small
 FEW = 10  # training pictures; a class that has fewer is told
 UNBALANCED = 3  # the largest class has so many times the smallest's pictures
+
+VAL = "val"
+
+
+class Splits(NamedTuple):
+    """The files to train on, and those in `val`; empty if there is no such folder."""
+
+    train: Classes
+    val: Classes = {}  # noqa: RUF012 (never changed)
 
 
 def read_photograph_folder(
@@ -42,18 +52,17 @@ def read_photograph_folder(
     skip_bad: bool = False,
     record: Path | None = None,
 ) -> Dataset:
-    """Reads photographs in `<class>/`, `{train,val}/<class>/` or `{train,test}/<class>/`.
+    """Reads photographs in `<class>/` or `{train,val}/<class>/`, after a look at every one of them.
 
-    There is a look at every one of them first. What is found is printed: how many there are, and
-    what may be wrong with them.
+    What is found is printed: how many there are, and what may be wrong with them. Of those that
+    `pack_photographs` has packed, it is known already.
 
     Args:
-        path: the folder; without one, windows of scikit-learn's two photographs are written beside
-            the record, of two classes.
+        path: the folder, or what it was packed into; without one, windows of scikit-learn's two
+            photographs are written beside the record, of two classes.
         size: width and height that photographs are brought to, in pixels.
-        holdout: share of every class that is validated on where there is nothing but `train` or
-            the classes. It is chosen by the files' contents: always alike, and the same file twice
-            is on one side.
+        holdout: share of every class that is validated on where there is no `val`. It is chosen by
+            the files' contents: always alike, and the same file twice is on one side.
         skip_bad: whether to go on without pictures that cannot be used.
         record: where to remember what is known of each picture.
 
@@ -66,16 +75,25 @@ def read_photograph_folder(
         BadImages: pictures cannot be used; all of them have been printed.
     """
     folder = Path(path) if path else _sample(record)
-    found = find_classes(folder, [name for name in PARTS if (folder / name).is_dir()][:1])
-    training = found.pop(TRAIN)
-    part, validation = next(iter(found.items()), ("", {}))
-    files = [*all_files(training), *all_files(validation)]
-    looks = inspect(files, record)
+    if is_store(folder):
+        store = PhotographStore(folder)
+        splits, looks, titles = _split(store.names), store.looks, store.titles
+        gathered, others = store.photographs, ()
+    else:
+        splits, titles = find_photographs(folder), {}
+        looks = inspect([file for classes in splits for file in all_files(classes)], record)
+        others = _left_alone(folder)
+
+        def gathered(files: list[str]) -> list[Photograph]:
+            return [Photograph(file, looks[file].width, looks[file].height) for file in files]
+
     if bad := _bad(looks, size):
-        refuse_bad(bad, len(files), skip_bad)
-        training, validation = _without(training, bad), _without(validation, bad)
-    where = f"in {folder / part}"
-    if not part:
+        refuse_bad(bad, len(looks), skip_bad)
+        splits = Splits(*(_without(classes, bad) for classes in splits))
+    training, validation = splits
+    held_out = not validation
+    where = f"in {folder / VAL}"
+    if held_out:
         training, validation = _held_out(training, looks, holdout)
         where = f"held out ({holdout:.0%} of each class)"
     names = tuple(training)
@@ -86,22 +104,20 @@ def read_photograph_folder(
         f"{folder}: {len(names)} classes, {len(all_files(training)):,} pictures to train on, "
         f"{len(all_files(validation)):,} to validate on, {where}"
     )
-    for note in (*_left_alone(folder), *_notes(training, validation, looks)):
+    for note in (*others, *_notes(training, validation, looks)):
         print(one_line(f"note: {note}"))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
-        files = all_files(classes)
-        found = [Photograph(file, looks[file].width, looks[file].height) for file in files]
-        return Photographs(found, size), labels_of(classes)
+        return Photographs(gathered(all_files(classes)), size), labels_of(classes)
 
     mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
     return Dataset(
         *photographs(training),
         *photographs(validation),
-        names,
+        tuple(titles.get(name, name) for name in names),
         mean.astype(np.float32),
         name=folder.resolve().name,
-        test_part=PARTS.get(part, "held out"),
+        test_part="held out" if held_out else "",
         fingerprint=_fingerprint(training, validation, looks),
     )
 
@@ -112,6 +128,42 @@ def _sample(record: Path | None) -> Path:
         with whole_folder(folder) as unfinished:
             write_photographs(unfinished)
     return folder
+
+
+def find_photographs(folder: Path) -> Splits:
+    """Returns the files in `<class>/` or `{train,val}/<class>/`.
+
+    Raises:
+        UserError: see `find_classes`.
+    """
+    found = find_classes(folder, Splits._fields[1:])
+    return Splits(*(found.get(part, {}) for part in Splits._fields))
+
+
+def names_of_photographs(folder: Path) -> dict[str, str]:
+    """Returns the photographs' files by the names under which they are packed.
+
+    Raises:
+        UserError: see `find_classes`.
+    """
+    files = itertools.chain.from_iterable(map(all_files, find_photographs(folder)))
+    return {os.path.relpath(file, folder): file for file in files}
+
+
+def _split(names: Iterable[str]) -> Splits:
+    """Returns the pictures of a store, whose names are paths as `find_photographs` finds them."""
+    parts = defaultdict(lambda: defaultdict(list))
+    divided = any(name.startswith(f"{TRAIN}/") for name in names)
+    for name in names:
+        split, label, *_ = name.split("/") if divided else (TRAIN, *name.split("/"))
+        parts[split][label].append(name)
+    classes = sorted(parts[TRAIN])
+    return Splits(
+        *(
+            {label: parts[split][label] for label in classes} if parts[split] else {}
+            for split in Splits._fields
+        )
+    )
 
 
 def _without(classes: Classes, bad: Mapping[str, str]) -> Classes:
@@ -161,12 +213,16 @@ def _notes(
             f"the classes are unbalanced: {largest} has {counts[largest]:,} pictures to train on, "
             f"{smallest} {counts[smallest]:,}"
         )
-    places = defaultdict(set)
-    for classes, split in ((training, "train"), (validation, "val")):
+    splits = Splits(training, validation)._asdict().items()
+    every = (file for _, classes in splits for file in all_files(classes))
+    seen = Counter(looks[file].digest for file in every)
+    places = {digest: [] for digest, count in seen.items() if count > 1}
+    for split, classes in splits:
         for name, files in classes.items():
             for file in files:
-                places[looks[file].digest].add((split, name, file))
-    twice = [sorted(found) for found in places.values() if len(found) > 1]
+                if (found := places.get(looks[file].digest)) is not None:
+                    found.append((split, name, file))
+    twice = [sorted(found) for found in places.values()]
     for problem, differing in (
         ("is to train on and to validate on, so that the accuracy flatters", 0),
         ("is in two classes, one of which is wrong", 1),

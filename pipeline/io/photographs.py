@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Photograph:
         Raises:
             UserError: the file cannot be read, is damaged, or is another picture by now.
         """
-        image = decoded(self.path, read_image_file(self.path), reduction)
+        image = decoded(self.path, self.content(), reduction)
         reduced = (-(-self.height // reduction), -(-self.width // reduction))
         if image.shape[:2] not in ((self.height, self.width), reduced):
             raise UserError(
@@ -45,6 +45,22 @@ class Photograph:
                 f"{self.height} pixels; start again, or go on from the newest checkpoint"
             )
         return image
+
+    def content(self) -> bytes:
+        """Reads the file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return read_image_file(self.path)
+
+
+class Gathered(Protocol):
+    """Photographs that are gathered by an array of indices, such as an array of objects."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray: ...
 
 
 class Photographs:
@@ -54,11 +70,11 @@ class Photographs:
     resized. For training, `files` lends them undecoded.
 
     Args:
-        files: the photographs.
+        files: the photographs; a list, or what gathers them by an array of indices.
         size: width and height of the images, in pixels.
 
     Attributes:
-        files: the photographs, an array of objects (n,).
+        files: the photographs, gathered by index, (n,).
         shape: of the images, (n, size, size, 3).
 
     Example:
@@ -66,10 +82,11 @@ class Photographs:
         (3, 128, 128, 3)
     """
 
-    def __init__(self, files: Iterable[Photograph], size: int):
-        files = list(files)
-        self.files = np.empty(len(files), dtype=object)
-        self.files[:] = files
+    def __init__(self, files: list[Photograph] | Gathered, size: int):
+        self.files: Gathered = files
+        if isinstance(files, list):
+            self.files = np.empty(len(files), dtype=object)
+            self.files[:] = files
         self.shape = (len(files), size, size, 3)
         self._crop = CentreCrop(size, size)
 

@@ -1,0 +1,269 @@
+"""Packing a folder of photographs into a few large HDF5 files, which takes hours for millions."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.files.atomic import open_anew, replace_durably, temporary_of, write_atomically
+from pipeline.files.lock import lock
+from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
+from pipeline.io.imagefolders import refuse_bad
+from pipeline.io.inspection import Look, State, digest_of, state_of
+from pipeline.io.photographstore import (
+    CONTENT,
+    INDEX,
+    PARTS,
+    SHORT_SIDE,
+    STORE,
+    StorePart,
+    row_type,
+    store_text,
+    tail,
+)
+
+PART_BYTES = 2**31  # so much of the pictures' files goes into one file; a kill costs no more
+JPEG_QUALITY = 95  # of pictures that are made smaller
+
+
+def pack_photographs(
+    pictures: Mapping[str, str],
+    folder: Path,
+    short_side: int | None = None,
+    titles: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+) -> None:
+    """Packs photographs into HDF5 files, from which a `PhotographStore` reads them.
+
+    Every picture is decoded once, on all cores, to see whether it is whole; its bytes stay as they
+    are. A file of pictures gets its name once it is on disk, and is kept whatever then happens:
+    called again, this goes on with the pictures that are in none of them yet. Of pictures that
+    have changed since, the whole file is packed anew. What is in memory are one block of pictures
+    and the index.
+
+    Args:
+        pictures: the path of each picture's file, by the name that it is to have.
+        folder: where the files go; made where it is missing.
+        short_side: a picture whose width and height are both larger is made smaller, so that the
+            lesser of them has so many pixels, and becomes a JPEG; None leaves all as they are.
+        titles: what classes are called, by the name of their folder, where it is not so.
+        skip_bad: whether to go on without pictures that cannot be used.
+
+    Raises:
+        UserError: pictures cannot be used, the files cannot be written, or the folder has other
+            pictures.
+    """
+    with lock(folder):
+        states = {name: state_of(file) for name, file in pictures.items()}
+        parts = _earlier_parts(folder, states, short_side or 0)
+        packed = {name for part in parts for name in part.names()}
+        rest = [name for name in pictures if name not in packed]
+        bad: dict[str, str] = {}
+        with progress_bar("packing", len(pictures)) as progress:
+            progress.update(len(packed))
+            for names in _in_parts(rest, states):
+                with _PartWriter(_unused(folder), names, states, short_side or 0) as writer:
+                    for name, problem in writer.pack(pictures):
+                        progress.update()
+                        if problem:
+                            bad[pictures[name]] = str(problem)
+                if writer.path.exists():
+                    parts.append(StorePart(writer.path))
+        if bad:
+            refuse_bad(bad, len(pictures), skip_bad)
+        if not parts:
+            raise UserError(f"{folder} gets no pictures: none can be used")
+        seals = {part.path.name: part.seal.hex() for part in parts}
+        write_atomically(folder / STORE, store_text(seals, titles or {}))
+    count = sum(len(part.index) for part in parts)
+    size = sum(part.path.stat().st_size for part in parts)
+    print(f"{folder}: {count:,} pictures, {size:,} bytes, {len(bad):,} left out")
+
+
+def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -> list[StorePart]:
+    """Returns the files of pictures that are there and can be gone on with; removes the others."""
+    parts = []
+    for path in sorted(folder.glob(PARTS)):
+        part = StorePart(path)
+        if part.short_side != short_side:
+            made = f"--short-side {part.short_side}" if part.short_side else "their own sizes"
+            raise UserError(f"{folder} has pictures of {made}: pack others into another folder")
+        files = part.index[["file_bytes", "file_changed"]].tolist()
+        fresh = [states.get(name) == list(of) for name, of in zip(part.names(), files, strict=True)]
+        if all(fresh):
+            parts.append(part)
+        elif not any(fresh) or (folder / STORE).exists():
+            raise UserError(
+                f"{folder} has other pictures, or earlier versions of these: name another folder"
+            )
+        else:
+            path.unlink()
+    count = sum(len(part.index) for part in parts)
+    if (folder / STORE).exists() and count < len(states):
+        raise UserError(
+            f"{folder} has a whole store already, of {count:,} of these {len(states):,} pictures: "
+            "name another folder"
+        )
+    return parts
+
+
+def _in_parts(names: Sequence[str], states: Mapping[str, State]) -> Iterator[list[str]]:
+    """Yields the names, in order, of as many pictures as go into one file."""
+    part: list[str] = []
+    size = 0
+    for name in names:
+        part.append(name)
+        size += (states[name] or [0])[0]
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _unused(folder: Path) -> Path:
+    paths = (folder / PARTS.replace("*", f"{number:05}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+class _PartWriter:
+    """Writes a file of pictures, see `StorePart`, under a temporary name until it is whole.
+
+    To be used in a `with` statement: its end closes the file, an exception removes it. Without a
+    single good picture there is no file.
+
+    HDF5 itself only lays the file out, in memory: once a write to a full disk has failed, it
+    crashes the process at its end.
+
+    Args:
+        path: the file to create.
+        names: of the pictures.
+        states: of all pictures' files, by their names.
+        short_side: as for `pack_photographs`, 0 for None.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, names: Sequence[str], states: Mapping[str, State], short_side: int
+    ):
+        self.path = path
+        self._short_side = short_side
+        encoded = [os.fsencode(name) for name in names]
+        self._names = names
+        self._index = np.zeros(len(names), row_type(max(map(len, encoded))))
+        self._index["name"] = encoded
+        for column, number in (("file_bytes", 0), ("file_changed", 1)):
+            self._index[column] = [(states[name] or [0, 0])[number] for name in names]
+        self._bytes = 0
+        self._temporary = temporary_of(path)
+        with self._errors_named():
+            self._file = open_anew(self._temporary)
+        self._file.seek(len(self._head()))
+
+    def pack(self, pictures: Mapping[str, str]) -> Iterator[tuple[str, UserError | None]]:
+        """Packs the pictures, whose files are given by name.
+
+        Yields:
+            The name of each, and what is wrong with it if it is left out.
+
+        Raises:
+            UserError: the file cannot be written, or a picture is changed meanwhile.
+        """
+        files = [pictures[name] for name in self._names]
+        found = look_at(files, self._look)
+        for row, name, file, look in zip(self._index, self._names, files, found, strict=True):
+            if isinstance(look, UserError):
+                yield name, look
+                continue
+            look, content = look
+            if content is None:
+                content = read_image_file(file)
+                if digest_of(content) != look.digest:
+                    raise UserError(f"{file} has changed while it was packed: start again")
+            with self._errors_named():
+                self._file.write(content)
+            for column in ("width", "height", "mean"):
+                row[column] = getattr(look, column)
+            row["digest"] = np.frombuffer(bytes.fromhex(look.digest), np.uint8)
+            row["place"], row["bytes"] = self._bytes, len(content)
+            self._bytes += len(content)
+            yield name, None
+
+    def _look(self, content: bytes, image: np.ndarray) -> tuple[Look, bytes | None]:
+        """Returns what is known of a picture, and its new content if it is made smaller."""
+        height, width = image.shape[:2]
+        if not 0 < self._short_side < min(height, width):
+            # The content is read once more: a block of large files could fill the memory.
+            return Look.of(content, image), None
+        scale = self._short_side / min(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+        content = encoded.tobytes()
+        return Look.of(content, image), content
+
+    def __enter__(self) -> _PartWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._bytes:
+            self._close()
+        else:
+            self._abandon()
+
+    def _close(self) -> None:
+        try:
+            with self._errors_named():
+                # The head comes last: without it the file is not an HDF5 file at all.
+                head = self._head()
+                self._file.write(tail(io.BytesIO(head), len(head)))
+                self._file.seek(0)
+                self._file.write(head)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                replace_durably(self._temporary, self.path)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _head(self) -> bytes:
+        """Returns the file as HDF5 makes it, up to where the content begins."""
+        buffer = io.BytesIO()
+        # The earliest format keeps all that describes the data in front of them.
+        with h5py.File(buffer, "w", libver="earliest") as file:
+            file[SHORT_SIDE] = np.array([self._short_side])
+            file[INDEX] = self._index
+            at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            size = (max(1, self._bytes),)
+            content = file.create_dataset(CONTENT, size, np.uint8, dcpl=at_once)
+            offset = content.id.get_offset()
+        head = buffer.getvalue()
+        assert len(head) == offset, "HDF5 has put something after the content"
+        return head
+
+    def _abandon(self) -> None:
+        with suppress(OSError):  # a full disk, once more
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
