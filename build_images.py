@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 def main() -> None:
     # options
     parser = Parser(__doc__)
-    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val}/<class>/"
+    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/"
     parser.add_argument("--images", required=True, metavar="FOLDER", help=layouts)
     add_packing_options(parser)
     args = parser.parse_args()

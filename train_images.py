@@ -5,9 +5,9 @@
       --network resnet50 --epochs 90
   python train_images.py
 
-Photographs lie in <class>/, {train,val}/<class>/ or {train,test}/<class>/. All are looked at before
-the first epoch, and those that cannot be used are named. Without --images a small network learns to
-tell windows of scikit-learn's two photographs apart, in a minute.
+Photographs lie in <class>/ or {train,val}/<class>/, and may in test/<class>/ for the final report.
+All are looked at before the first epoch, and those that cannot be used are named. Without --images
+a small network learns to tell windows of scikit-learn's two photographs apart, in a minute.
 """
 
 import sys

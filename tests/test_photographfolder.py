@@ -77,14 +77,45 @@ def test_what_lies_divided_is_read_so(folder, capsys):
     assert f"10 to validate on, in {folder}/val" in capsys.readouterr().out
 
 
-def test_without_val_there_may_be_test(folder):
-    (divided(folder, 5) / "val").rename(folder / "test")
-    data = read(folder)
-    assert {os.path.relpath(path, folder)[:5] for path in paths(data.test_images)} == {"test/"}
-    assert data.test_part == "test set"
+def with_test(folder):
+    """Puts 3 of 5 validation pictures a class aside to test on."""
+    for place in (divided(folder, 5) / "val").iterdir():
+        (folder / "test" / place.name).mkdir(parents=True)
+        for file in sorted(place.iterdir())[:3]:
+            file.rename(folder / "test" / place.name / file.name)
+    return folder
 
 
-def test_without_either_a_part_of_train_is_held_out(folder):
+def test_what_lies_in_test_is_for_the_end_alone(folder, capsys):
+    without = read(divided(shutil.copytree(folder, folder.with_name("copy")), 5))
+    data = read(with_test(folder))
+    assert {os.path.relpath(path, folder)[:5] for path in paths(data.final_images)} == {"test/"}
+    assert data.final_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert (len(data.train_images), len(data.test_images)) == (30, 4)
+    assert f"4 to validate on, in {folder}/val, 6 to test on in the end" in capsys.readouterr().out
+    assert data.fingerprint != without.fingerprint
+    assert without.final_images is None
+
+
+def test_of_three_parts_val_may_be_missing(folder):
+    shutil.rmtree(with_test(folder) / "val")
+    data = read(folder, holdout=0.5)
+    assert [len(i) for i in (data.train_images, data.test_images, data.final_images)] == [14, 16, 6]
+
+
+def test_bad_pictures_to_test_on_are_named_and_left_out(folder):
+    files = sorted(with_test(folder).glob("test/*/*"))
+    files[0].write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 40 pictures cannot be used"):
+        read(folder)
+    assert read(folder, skip_bad=True).final_labels.tolist() == [0, 0, 1, 1, 1]
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="has no pictures to test on that can be used"):
+        read(folder, skip_bad=True)
+
+
+def test_without_val_a_part_of_train_is_held_out(folder):
     shutil.rmtree(divided(folder, 5) / "val")
     data = read(folder, holdout=0.5)
     assert (len(data.train_images), len(data.test_images)) == (14, 16)
@@ -187,6 +218,10 @@ def test_without_the_bad_files_it_goes_on_if_asked_to(spoilt, capsys):
             "val has zebra, which train has not",
         ),
         (
+            lambda folder: shutil.copytree(with_test(folder) / "val/temple", folder / "test/zebra"),
+            "test has zebra, which train has not",
+        ),
+        (
             lambda folder: (divided(folder, 5) / "val/temple").rename(folder / "val/flower/x"),
             "has no pictures of temple to validate on",
         ),
@@ -239,6 +274,14 @@ def test_the_same_picture_to_train_on_and_to_validate_on_is_told(folder, capsys)
     assert "1 times the same picture is to train on and to validate on" in note
     assert "train/flower/000.jpg and " in note
     assert note.endswith("val/flower/copy.jpg")
+
+
+def test_the_same_picture_to_train_on_and_to_test_on_is_told(folder, capsys):
+    with_test(folder)
+    shutil.copy(folder / "train/flower/000.jpg", folder / "test/flower/copy.jpg")
+    read(folder)
+    (note,) = notes(capsys)
+    assert "1 times the same picture is to train on and to test on" in note
 
 
 def test_the_same_picture_in_two_classes_is_told(folder, capsys):

@@ -118,6 +118,23 @@ def test_that_pictures_or_classes_have_changed_is_told_before_a_run_goes_on(smal
     assert "trained to tell other classes apart" in refused(SCRIPT, "-o", output, "--resume")
 
 
+def test_pictures_to_test_on_are_what_the_report_is_on(small, tmp_path):
+    folder = tmp_path / "photographs"
+    for split, first, last in (("train", 0, 10), ("val", 10, 13), ("test", 13, 16)):
+        for name in ("flower", "temple"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(first, last):
+                shutil.copy(small / name / f"{number:03}.jpg", folder / split / name)
+    shutil.rmtree(folder / "test" / "temple")
+    shutil.copytree(small / "temple", folder / "test" / "temple")
+    printed = run(SCRIPT, "--images", folder, *TINY, "--epochs", 1, "-o", tmp_path)
+    assert "6 to validate on, in " in printed
+    assert "in the end, on 19 images that have not been used so far:" in printed
+    report = (tmp_path / "resnet_images_report.txt").read_text()
+    assert re.search(r"^ +flower .* 3$", report, re.MULTILINE)
+    assert re.search(r"^ +temple .* 16$", report, re.MULTILINE)
+
+
 # weights
 
 

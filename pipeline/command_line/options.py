@@ -180,7 +180,7 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
 def add_photograph_options(parser: Parser) -> None:
     """Adds the options of a data set that is a folder of photographs."""
     add = parser.add_argument
-    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val}/<class>/ (default: a sample)"
+    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/ (default: a sample)"
     add("--images", "--data", dest="data", metavar="FOLDER", help=layouts)
     add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
     held = "part of each class to validate on where they do not lie divided (default: %(default)s)"

@@ -43,6 +43,9 @@ class Dataset:
         test_part: what the test images are, where they are no validation set.
         fingerprint: another for other images, where they lie in files that a person may change
             between a run's start and its going on.
+        final_images: what the network is reported on once, at the end, in the place of the test
+            images, which then are for validation alone; None where there are no such images.
+        final_labels: int32 (k,).
     """
 
     train_images: Images
@@ -55,6 +58,8 @@ class Dataset:
     name: str | None = None
     test_part: str = "test set"
     fingerprint: str | None = None
+    final_images: Images | None = None
+    final_labels: np.ndarray | None = None
 
     def __post_init__(self):
         if self.mean is None:

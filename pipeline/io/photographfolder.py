@@ -35,14 +35,15 @@ ENLARGED = 4  # a picture that would have to be enlarged further than this is to
 FEW = 10  # training pictures; a class that has fewer is told
 UNBALANCED = 3  # the largest class has so many times the smallest's pictures
 
-VAL = "val"
+VAL, TEST = "val", "test"
 
 
 class Splits(NamedTuple):
-    """The files to train on, and those in `val`; empty if there is no such folder."""
+    """The files to train on, those in `val` and those in `test`; empty without such a folder."""
 
     train: Classes
-    val: Classes = {}  # noqa: RUF012 (never changed)
+    val: Classes
+    test: Classes
 
 
 def read_photograph_folder(
@@ -52,7 +53,7 @@ def read_photograph_folder(
     skip_bad: bool = False,
     record: Path | None = None,
 ) -> Dataset:
-    """Reads photographs in `<class>/` or `{train,val}/<class>/`, after a look at every one of them.
+    """Reads photographs in `<class>/` or `{train,val,test}/<class>/`, after a look at every one.
 
     What is found is printed: how many there are, and what may be wrong with them. Of those that
     `pack_photographs` has packed, it is known already.
@@ -90,7 +91,7 @@ def read_photograph_folder(
     if bad := _bad(looks, size):
         refuse_bad(bad, len(looks), skip_bad)
         splits = Splits(*(_without(classes, bad) for classes in splits))
-    training, validation = splits
+    training, validation, test = splits
     held_out = not validation
     where = f"in {folder / VAL}"
     if held_out:
@@ -100,17 +101,21 @@ def read_photograph_folder(
     for classes, name in ((training, "train"), (validation, "validate")):
         if empty := [label for label in names if not classes.get(label)]:
             raise UserError(f"{folder} has no pictures of {some(empty)} to {name} on")
+    if test and not all_files(test):
+        raise UserError(f"{folder} has no pictures to test on that can be used")
+    in_the_end = f", {len(all_files(test)):,} to test on in the end" if test else ""
     print(
         f"{folder}: {len(names)} classes, {len(all_files(training)):,} pictures to train on, "
-        f"{len(all_files(validation)):,} to validate on, {where}"
+        f"{len(all_files(validation)):,} to validate on, {where}{in_the_end}"
     )
-    for note in (*others, *_notes(training, validation, looks)):
+    for note in (*others, *_notes(Splits(training, validation, test), looks)):
         print(one_line(f"note: {note}"))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
         return Photographs(gathered(all_files(classes)), size), labels_of(classes)
 
     mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
+    final_images, final_labels = photographs(test) if test else (None, None)
     return Dataset(
         *photographs(training),
         *photographs(validation),
@@ -118,7 +123,9 @@ def read_photograph_folder(
         mean.astype(np.float32),
         name=folder.resolve().name,
         test_part="held out" if held_out else "",
-        fingerprint=_fingerprint(training, validation, looks),
+        fingerprint=_fingerprint(Splits(training, validation, test), looks),
+        final_images=final_images,
+        final_labels=final_labels,
     )
 
 
@@ -131,7 +138,7 @@ def _sample(record: Path | None) -> Path:
 
 
 def find_photographs(folder: Path) -> Splits:
-    """Returns the files in `<class>/` or `{train,val}/<class>/`.
+    """Returns the files in `<class>/` or `{train,val,test}/<class>/`.
 
     Raises:
         UserError: see `find_classes`.
@@ -200,11 +207,9 @@ def _held_out(
     return training, validation
 
 
-def _notes(
-    training: Classes, validation: Classes, looks: Mapping[str, Look | UserError]
-) -> Iterable[str]:
+def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[str]:
     """Says what a person should know before hours are spent."""
-    counts = {name: len(files) for name, files in training.items()}
+    counts = {name: len(files) for name, files in splits.train.items()}
     if few := [name for name, count in counts.items() if count < FEW]:
         yield f"fewer than {FEW} pictures to train on: {some(few)}"
     largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
@@ -213,32 +218,35 @@ def _notes(
             f"the classes are unbalanced: {largest} has {counts[largest]:,} pictures to train on, "
             f"{smallest} {counts[smallest]:,}"
         )
-    splits = Splits(training, validation)._asdict().items()
-    every = (file for _, classes in splits for file in all_files(classes))
-    seen = Counter(looks[file].digest for file in every)
+    seen = Counter(looks[file].digest for classes in splits for file in all_files(classes))
     places = {digest: [] for digest, count in seen.items() if count > 1}
-    for split, classes in splits:
+    for split, classes in splits._asdict().items():
         for name, files in classes.items():
             for file in files:
                 if (found := places.get(looks[file].digest)) is not None:
                     found.append((split, name, file))
     twice = [sorted(found) for found in places.values()]
-    for problem, differing in (
-        ("is to train on and to validate on, so that the accuracy flatters", 0),
-        ("is in two classes, one of which is wrong", 1),
+
+    def are_in(*named: str) -> list[list[tuple[str, str, str]]]:
+        return [found for found in twice if set(named) <= {split for split, *_ in found}]
+
+    for problem, same in (
+        ("is to train on and to validate on, so that the accuracy flatters", are_in(TRAIN, VAL)),
+        ("is to train on and to test on, so that the accuracy flatters", are_in(TRAIN, TEST)),
+        (
+            "is in two classes, one of which is wrong",
+            [found for found in twice if len({name for _, name, _ in found}) > 1],
+        ),
     ):
-        same = [found for found in twice if len({place[differing] for place in found}) > 1]
         if same:
             (*_, first), *_, (*_, last) = same[0]
             yield f"{len(same):,} times the same picture {problem}: {first} and {last}"
 
 
-def _fingerprint(
-    training: Classes, validation: Classes, looks: Mapping[str, Look | UserError]
-) -> str:
+def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:
     digests = [
         [[looks[file].digest for file in files] for files in classes.values()]
-        for classes in (training, validation)
+        for classes in (splits if splits.test else splits[:2])  # as before there were tests
     ]
     return hashlib.blake2b(json.dumps(digests).encode(), digest_size=16).hexdigest()
 

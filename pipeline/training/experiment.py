@@ -195,7 +195,7 @@ class Result:
         network: from preprocessed images to probabilities.
         spec: what the network is; `spec.preprocessor` makes of uint8 images what it takes.
         history: a list of one value an epoch for each measure, such as `val_accuracy`.
-        predictions: what the network says of the test images.
+        predictions: what the network says of the test images, or of the data set's final images.
     """
 
     network: keras.Model
@@ -215,6 +215,8 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
     """Trains an experiment's network to the last epoch, and evaluates it on the test images.
+
+    Where the data set has final images, it is these that it is evaluated on.
 
     Along the way there are a checkpoint, the history and a plot after every epoch; at the end a
     report as text and as an HTML page, the predictions and, where the experiment has one, the final
@@ -238,6 +240,7 @@ def train(
     """
     import keras
 
+    from pipeline.batches import EvaluationBatches
     from pipeline.evaluation.predictions import predict
     from pipeline.files.modelfile import load_body
     from pipeline.training.assembly import make_batches, make_classifier
@@ -292,10 +295,21 @@ def train(
     }
     history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
 
-    predictions = predict(classifier.network, test_batches, data.label_names)
+    images, batches = data.test_images, test_batches
+    if data.final_images is not None:
+        images = data.final_images
+        print(f"in the end, on {len(images):,} images that have not been used so far:")
+        batches = EvaluationBatches(
+            images,
+            data.final_labels,
+            options.batch_size,
+            spec.preprocessor.preprocess,
+            options.workers,
+        )
+    predictions = predict(classifier.network, batches, data.label_names)
     run.report(predictions)
     run.save_model(classifier.network, spec, history)
-    run.write_page(predictions, epochs(history), data.test_images, train_batches, spec.preprocessor)
+    run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
     return Result(classifier.network, spec, history, predictions)
 
 
