@@ -6,12 +6,17 @@ test_kill_storm.py.
 """
 
 import shutil
+from dataclasses import replace
 
 import keras
 import pytest
 from toy import experiment
 
 from pipeline.files.checkpoints import newest_checkpoint
+from pipeline.io.miniatures import write_photographs
+from pipeline.io.photographfolder import read_photograph_folder
+from pipeline.nn.spec import Architecture
+from pipeline.training.assembly import make_batches
 from pipeline.training.experiment import Options, train
 
 pytestmark = pytest.mark.numerics
@@ -44,6 +49,27 @@ HALF = pytest.mark.needs("half precision")
     ],
 )
 def test_resume_is_exact(toy, precision, tmp_path):
+    assert_resume_is_exact(toy, precision, tmp_path)
+
+
+@pytest.mark.jax
+def test_resume_is_exact_while_pictures_grow(tmp_path):
+    """Of 32 pixels in the first of two epochs, of 64 in the second."""
+    write_photographs(tmp_path / "photographs", 12)
+
+    def read(path):
+        return read_photograph_folder(str(tmp_path / "photographs"), 64)
+
+    growth = {"first": 0.5, "last": 1.0, "since": 0.25, "until": 0.5}
+    toy = experiment(reader=read, crop_scale=0.35, growth=growth)
+    network = Architecture("resnet", "imagenet", (1,), (4, 8))
+    assert_resume_is_exact(replace(toy, architecture=network), "float32", tmp_path)
+    recipe = replace(toy.recipes["plain"], epochs=2)
+    batches, _ = make_batches(recipe, read(None), lambda images: images)
+    assert [batches.batch(epoch, 0)[0].shape[1:3] for epoch in (0, 1)] == [(32, 32), (64, 64)]
+
+
+def assert_resume_is_exact(toy, precision, tmp_path):
     def go_on(name, workers):
         """Trains, or goes on; returns the last checkpoint."""
         checkpoints = tmp_path / name / "checkpoints"

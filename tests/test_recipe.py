@@ -37,6 +37,8 @@ def test_a_part_that_does_not_exist_is_refused():
         replace(PLAIN, cutuot=12)
     with pytest.raises(ValueError, match="not 'alternate'"):
         replace(PLAIN, flip="alternate")
+    with pytest.raises(ValueError, match=r"growth .* needs a crop_scale below 1"):
+        replace(PLAIN, growth={"first": 0.5, "last": 1, "since": 0, "until": 1})
     with pytest.raises(ValueError, match="not 'exponential'"):
         replace(PLAIN, schedule="exponential")
 

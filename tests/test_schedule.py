@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.training.schedule import (
     constant,
+    growing_size,
     last_learning_rate,
     polynomial_decay,
     warmup_cosine,
@@ -73,3 +74,11 @@ def test_the_rate_that_is_recorded_is_of_the_step_just_taken(scaled):
 
 def test_a_constant_rate_is_recorded_as_it_is():
     assert last_learning_rate(keras.optimizers.SGD(0.05)) == pytest.approx(0.05)
+
+
+def test_images_grow_from_their_first_size_to_their_last():
+    size = growing_size(224, 16, first=160 / 224, last=192 / 224, since=0.65, until=0.8)
+    assert [size(epoch) for epoch in range(16)] == [160] * 12 + [192] * 4
+    size = growing_size(256, 5, first=0.5, last=1, since=0, until=1)
+    assert [size(epoch) for epoch in range(5)] == [128, 160, 192, 192, 224]
+    assert growing_size(48, 2, first=0.1, last=1, since=0, until=0.5)(0) == 32

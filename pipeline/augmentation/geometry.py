@@ -1,5 +1,7 @@
 """Random changes of position, size and side: affine transforms, crops and flips."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -172,20 +174,26 @@ class PhotographCrop:
     that a JPEG much larger than needed is made smaller while it is decoded, which takes less time.
 
     Args:
-        size: width and height of the result, in pixels.
+        size: width and height of the result, in pixels; or a function from the epoch to it.
         scale: least area of a rectangle, as a fraction of the photograph's; the largest is 1.
         ratio: least and largest width divided by height.
     """
 
-    def __init__(self, size: int, scale: float, ratio: tuple[float, float] = (3 / 4, 4 / 3)):
+    def __init__(
+        self,
+        size: int | Callable[[int], int],
+        scale: float,
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ):
         self.size, self.scale, self.ratio = size, scale, ratio
 
-    def __call__(self, photographs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, photographs: np.ndarray, rng: Draw) -> np.ndarray:
         """Decodes, crops and resizes every photograph of a batch.
 
         Args:
             photographs: `Photograph`s, an array of objects (batch,).
-            rng: where the rectangles are drawn from.
+            rng: where the rectangles are drawn from; the batch's, where the size depends on its
+                epoch.
 
         Returns:
             uint8 RGB (batch, size, size, 3).
@@ -193,10 +201,11 @@ class PhotographCrop:
         Raises:
             UserError: a file cannot be decoded any more.
         """
-        images = np.empty((len(photographs), self.size, self.size, 3), dtype=np.uint8)
+        size = self.size if isinstance(self.size, int) else self.size(rng.epoch)
+        images = np.empty((len(photographs), size, size, 3), dtype=np.uint8)
         for photograph, target in zip(photographs, images, strict=True):
-            part = self._decode(photograph, self._draw(photograph, rng))
-            cv2.resize(part, (self.size, self.size), target, interpolation=cv2.INTER_AREA)
+            part = self._decode(photograph, self._draw(photograph, rng), size)
+            cv2.resize(part, (size, size), target, interpolation=cv2.INTER_AREA)
         return images
 
     def _draw(self, photograph: Photograph, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -205,10 +214,12 @@ class PhotographCrop:
         (rectangle,) = draw_rectangles(1, height, width, scale, self.ratio, rng).tolist()
         return rectangle if any(rectangle) else centred_rectangle(height, width, self.ratio)
 
-    def _decode(self, photograph: Photograph, rectangle: tuple[int, int, int, int]) -> np.ndarray:
+    def _decode(
+        self, photograph: Photograph, rectangle: tuple[int, int, int, int], size: int
+    ) -> np.ndarray:
         top, left, bottom, right = rectangle
         side = min(bottom - top, right - left)
-        reduction = max((n for n in REDUCTIONS if side >= n * self.size), default=1)
+        reduction = max((n for n in REDUCTIONS if side >= n * size), default=1)
         image = photograph.decode(reduction)
         if image.shape[0] == photograph.height:  # it is no JPEG
             reduction = 1

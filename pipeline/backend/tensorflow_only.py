@@ -1,6 +1,9 @@
 """All that is specific to the TensorFlow backend; the other backends never import it."""
 
+from __future__ import annotations
+
 import functools
+import itertools
 import types
 
 import keras
@@ -28,6 +31,22 @@ def gpu_names() -> list[str]:
 def uses_onednn() -> bool:
     """Returns whether TensorFlow has decided, at its import, to compute with oneDNN."""
     return _pywrap_util_port.IsMklEnabled()
+
+
+def batches_of_any_size(batches: keras.utils.PyDataset) -> tf.data.Dataset:
+    """Returns endless batches whose images may change their size.
+
+    Given the batches themselves, Keras would expect of all of them the size of the first two.
+    """
+    _, labels = batches[0]
+    signature = (
+        tf.TensorSpec((None, None, None, 3), tf.float32),
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+    )
+    every = tf.data.Dataset.from_generator(
+        lambda: map(batches.__getitem__, itertools.count()), output_signature=signature
+    )
+    return every.prefetch(tf.data.AUTOTUNE)
 
 
 def int8_settings(images: np.ndarray) -> dict:

@@ -21,7 +21,13 @@ from pipeline.io.photographs import Photographs
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training.classifier import Classifier
 from pipeline.training.recipe import Recipe
-from pipeline.training.schedule import Schedule, constant, polynomial_decay, warmup_cosine
+from pipeline.training.schedule import (
+    Schedule,
+    constant,
+    growing_size,
+    polynomial_decay,
+    warmup_cosine,
+)
 
 
 def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) -> list[Augment]:
@@ -71,14 +77,22 @@ def make_batches(
         seed: of the run.
         start_epoch: epochs already trained.
         workers: threads that make batches ahead.
+
+    Raises:
+        ValueError: the recipe has images grow that are no photographs.
     """
     classes = len(data.label_names) if recipe.one_hot else None
     plain = recipe.epochs - recipe.plain_epochs
     images, first = data.train_images, []
     if isinstance(images, Photographs) and recipe.crop_scale < 1:
         # Cropped as they are decoded: no pixel is lost before, nor decoded in vain.
-        first = [PhotographCrop(images.shape[1], recipe.crop_scale)]
-        images, recipe = images.files, replace(recipe, crop_scale=1.0)
+        size = images.shape[1]
+        if recipe.growth:
+            size = growing_size(size, recipe.epochs, **recipe.growth)
+        first = [PhotographCrop(size, recipe.crop_scale)]
+        images, recipe = images.files, replace(recipe, crop_scale=1.0, growth={})
+    elif recipe.growth:
+        raise ValueError(f"growth {dict(recipe.growth)} is for photographs")
     training = TrainingBatches(
         images,
         data.train_labels,
@@ -126,7 +140,15 @@ def make_classifier(
         ema_momentum=recipe.ema,
     )
     network = spec.build(**_network_settings(recipe, spec))
-    return Classifier(network, optimizer, recipe.one_hot, recipe.label_smoothing, spec), schedule
+    classifier = Classifier(
+        network,
+        optimizer,
+        recipe.one_hot,
+        recipe.label_smoothing,
+        spec,
+        sizes_vary=bool(recipe.growth),
+    )
+    return classifier, schedule
 
 
 def _network_settings(recipe: Recipe, spec: NetworkSpec) -> dict:

@@ -31,6 +31,8 @@ class Classifier(keras.Model):
         label_smoothing: share of a one-hot label that is spread over all classes
             (arXiv:1512.00567).
         spec: what the network is, for its checkpoints.
+        sizes_vary: whether images come in other sizes than the network's in training, one size in
+            a batch; the network has to end in a pool over the whole map.
 
     Raises:
         ValueError: the network does not end in a softmax.
@@ -50,6 +52,7 @@ class Classifier(keras.Model):
         one_hot: bool = False,
         label_smoothing: float = 0.0,
         spec: NetworkSpec | None = None,
+        sizes_vary: bool = False,
     ):
         super().__init__(name="classifier")
         self.network, self.spec = network, spec
@@ -58,6 +61,10 @@ class Classifier(keras.Model):
             raise ValueError(f"the last layer must be a softmax, not {softmax.name}")
         logits = keras.layers.Activation("linear", dtype="float32")(softmax.input)
         self._logits = keras.Model(network.inputs, logits)
+        self._sizes_vary = sizes_vary
+        if sizes_vary:  # the same layers, which no longer know the size
+            images = keras.Input((None, None, network.input_shape[-1]))
+            self._logits = keras.models.clone_model(self._logits, [images], lambda layer: layer)
 
         self.statistics, self.averages = [], []
         if optimizer.use_ema:
@@ -94,6 +101,10 @@ class Classifier(keras.Model):
         if isinstance(x, TrainingBatches):
             kwargs = {"steps_per_epoch": x.steps_per_epoch, "shuffle": False} | kwargs
             x = x.endless()
+            if self._sizes_vary and keras.backend.backend() == "tensorflow":
+                from pipeline.backend import tensorflow_only
+
+                x = tensorflow_only.batches_of_any_size(x)
         return super().fit(x, *args, **kwargs)
 
     def start_averages(self) -> None:

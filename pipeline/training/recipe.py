@@ -37,6 +37,7 @@ class Recipe:
         affine: arguments of `AffineAugmenter`, which is applied to centred images.
         crop_padding: largest shift of `RandomCrop`, in pixels.
         crop_scale: least area of `RandomResizedCrop`, as a fraction.
+        growth: arguments of `growing_size`, for photographs, whose `crop_scale` is below 1.
         flip: "random" for `RandomFlip`, "alternating" for `AlternatingFlip`.
         trivial_augment: probability of `TrivialAugment`.
         cutout: side of the square of `Cutout`, in pixels.
@@ -68,6 +69,7 @@ class Recipe:
     affine: Mapping[str, float | bool] = field(default_factory=dict)
     crop_padding: int = 0
     crop_scale: float = 1.0
+    growth: Mapping[str, float] = field(default_factory=dict)
     flip: str = ""
     trivial_augment: float = 0.0
     cutout: int = 0
@@ -86,6 +88,8 @@ class Recipe:
                 f"warmup_epochs {self.warmup_epochs} needs the schedule 'cosine', "
                 f"not {self.schedule!r}"
             )
+        if self.growth and self.crop_scale == 1:
+            raise ValueError(f"growth {dict(self.growth)} needs a crop_scale below 1")
         if self.flip and self.affine.get("flip"):
             raise ValueError(
                 f"affine {dict(self.affine)} and flip {self.flip!r} would both mirror the images: "

@@ -1,8 +1,14 @@
-"""Learning rates: by epoch, as `keras.callbacks.LearningRateScheduler` takes them, or by step."""
+"""What changes in the course of a run: learning rates, by epoch or by step, and images' size.
+
+By epoch, learning rates are as `keras.callbacks.LearningRateScheduler` takes them.
+"""
 
 from collections.abc import Callable
 
 import keras
+import numpy as np
+
+GRAIN = 32  # pixels: by so much the networks make a map smaller than the image
 
 Schedule = Callable[[int, float], float]
 
@@ -51,6 +57,30 @@ def warmup_cosine(
         warmup_target=highest,
         warmup_steps=warmup_steps,
     )
+
+
+def growing_size(
+    size: int, epochs: int, first: float, last: float, since: float, until: float
+) -> Callable[[int], int]:
+    """Lets training images grow over the run: smaller ones take less time (arXiv:2306.12517).
+
+    Args:
+        size: of the images that the network is for, in pixels.
+        epochs: length of the run.
+        first: size in the first epochs, as a fraction of `size`.
+        last: size in the last epochs, likewise.
+        since: when it begins to grow, as a fraction of the run.
+        until: when it has its last size.
+
+    Returns:
+        From the epoch, counted from 0, to a multiple of `GRAIN` pixels.
+    """
+
+    def size_in(epoch: int) -> int:
+        fraction = np.interp(epoch / epochs, [since, until], [first, last])
+        return max(GRAIN, GRAIN * round(size * float(fraction) / GRAIN))
+
+    return size_in
 
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

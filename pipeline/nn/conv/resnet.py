@@ -176,15 +176,18 @@ class ResNet:
                 )
 
         rows, columns = x.shape[1:3]
-        pool = (stem.final_pool, stem.final_pool) if stem.final_pool else (rows, columns)
-        if rows % pool[0] or columns % pool[1]:
+        if stem.final_pool:
+            pool = layers.AveragePooling2D(stem.final_pool, name="avg_pool")
+        else:
+            pool = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")
+        if stem.final_pool and (rows % stem.final_pool or columns % stem.final_pool):
             raise NetworkError(
                 f"{width}x{height} images leave a {columns}x{rows} map after {len(stages)} stages, "
                 f"which the {stem.final_pool}x{stem.final_pool} average pool cannot divide"
             )
         x = layers.BatchNormalization(epsilon=bn_eps, momentum=bn_mom, name="bn")(x)
         x = layers.ReLU(name="relu")(x)
-        x = layers.AveragePooling2D(pool, name="avg_pool")(x)
+        x = pool(x)
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(classes, kernel_regularizer=keras.regularizers.L2(reg), name="fc")(x)
         # Probabilities stay float32 under mixed precision: half the digits would not sum to 1.
