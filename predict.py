@@ -147,10 +147,8 @@ def read(
     from tqdm import tqdm
 
     from pipeline.io.imagefiles import read_images
-    from pipeline.preprocessing.centrecrop import CentreCrop
 
-    height, width, _ = spec.image_shape
-    crop = CentreCrop(width, height)
+    height, crop = spec.image_shape[0], spec.centre_crop
     names = iter(pictures)
     disable = None if len(pictures) >= MANY else True  # None: where stderr is no terminal
     progress = tqdm(total=len(pictures), unit=" pictures", disable=disable)

@@ -76,6 +76,7 @@ WATCHED = Experiment(
     recipes={"faithful": replace(FAITHFUL, epochs=70, schedule="constant")},
     watched=True,
     data=DATA,
+    builder="build_tiny_imagenet.py",
     checkpoints="checkpoints_tinyimagenet",
     model="resnet_tinyimagenet.hdf5",
 )
@@ -85,6 +86,7 @@ DECAY = Experiment(
     architecture=NETWORK,
     recipes=RECIPES,
     data=DATA,
+    builder=WATCHED.builder,
     checkpoints="checkpoints_tinyimagenet_decay",
     model="resnet_tinyimagenet_decay.hdf5",
 )

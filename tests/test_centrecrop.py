@@ -20,6 +20,12 @@ def test_the_largest_square_in_the_middle_is_kept(height, width, rows, columns):
     np.testing.assert_array_equal(cropped[0, :, 1], np.arange(*columns))
 
 
+def test_of_that_square_a_share_may_be_kept():
+    cropped = CentreCrop(20, 20, share=0.5).preprocess(stripes(40, 100))
+    np.testing.assert_array_equal(cropped[:, 0, 0], np.arange(10, 30))
+    np.testing.assert_array_equal(cropped[0, :, 1], np.arange(40, 60))
+
+
 def test_the_proportions_are_those_that_are_asked_for():
     cropped = CentreCrop(20, 10).preprocess(stripes(60, 60))
     assert cropped.shape == (10, 20, 3)

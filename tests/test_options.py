@@ -301,8 +301,8 @@ def test_data_that_are_not_there_are_told_at_once(run_python, tmp_path):
     there_is_no = f"there is no such file or folder in {PROJECT}"
     for script, option, complaint in (
         ("resnet_cifar10.py", ("--data", "nowhere"), there_is_no),
-        ("train.py", ("--hdf5", "nowhere"), f"{there_is_no}; build_tiny_imagenet.py makes them"),
-        ("train.py", ("--hdf5", "docs"), "there are no HDF5 files in it; build_tiny_imagenet.py"),
+        ("train.py", ("--hdf5", "nowhere"), f"{there_is_no}; build_tiny_imagenet.py makes it"),
+        ("train.py", ("--hdf5", "docs"), "it holds no HDF5 file; build_tiny_imagenet.py"),
         ("train_images.py", ("--weights", "nowhere"), "there is no such file"),
     ):
         before = seconds_of_children()

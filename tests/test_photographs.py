@@ -66,6 +66,15 @@ def test_photographs_are_the_images_that_are_classified_in_use(files, photograph
     np.testing.assert_array_equal(photographs[some], expected[some])
 
 
+def test_a_share_of_the_middle_may_be_what_is_evaluated_on(files, photographs):
+    nearer = Photographs(list(photographs.files), SIZE, 0.5)
+    crop = CentreCrop(SIZE, SIZE, 0.5).preprocess
+    ((expected, _),) = read_images(files, SIZE, crop)
+    everything = np.arange(20)
+    np.testing.assert_array_equal(nearer[everything], expected)
+    np.testing.assert_array_equal(nearer.subset(everything[:3])[everything[:3]], expected[:3])
+
+
 def test_photographs_that_are_held_out_stay_photographs(data):
     held = data.with_held_out(4)
     assert (len(held.train_images.files), len(held.test_images.files)) == (16, 4)

@@ -34,6 +34,13 @@ def test_images_are_scaled_where_it_has_no_mean():
     np.testing.assert_array_equal(replace(SPEC, mean=None).preprocessor.preprocess(images), 1.0)
 
 
+def test_what_of_a_picture_it_is_shown_goes_through_text_where_it_is_not_all():
+    spec = replace(SPEC, centre=0.875)
+    assert NetworkSpec.from_json(spec.to_json(), MEAN).centre == 0.875
+    assert spec.centre_crop.share == 0.875
+    assert "centre" not in SPEC.to_json()  # so that earlier versions can read it
+
+
 def test_all_but_the_mean_goes_through_text_and_comes_back():
     again = NetworkSpec.from_json(SPEC.to_json(), MEAN)
     assert vars(again) == vars(SPEC)
@@ -54,6 +61,10 @@ def test_all_but_the_mean_goes_through_text_and_comes_back():
         ("filters", (4, 10**9), "from 1 to"),
         ("mean", np.zeros((4, 4, 3), np.float32), r"mean of shape \(4, 4, 3\)"),
         ("mean", np.full(3, np.nan, np.float32), "finite"),
+        ("centre", 0.0, "fraction"),
+        ("centre", 1.1, "fraction"),
+        ("centre", float("nan"), "fraction"),
+        ("centre", "1", "fraction"),
     ],
 )
 def test_what_no_network_has_is_refused(part, value, message):

@@ -129,14 +129,14 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
         names = tuple(experiment.datasets)
         add("--dataset", choices=names, help="what to train on (default: %(default)s)")
     if experiment.size:
-        add_photograph_options(parser)
+        add_photograph_options(parser, experiment)
     elif experiment.data:
         add(
             "--hdf5",
             "--data",
             dest="data",
             metavar="FOLDER",
-            help="where build_tiny_imagenet.py has put its files (default: %(default)s)",
+            help=f"where {experiment.builder} has put its files (default: %(default)s)",
         )
     else:
         add(
@@ -177,11 +177,13 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     return parser
 
 
-def add_photograph_options(parser: Parser) -> None:
+def add_photograph_options(parser: Parser, experiment: Experiment) -> None:
     """Adds the options of a data set that is a folder of photographs."""
     add = parser.add_argument
-    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/ (default: a sample)"
-    add("--images", "--data", dest="data", metavar="FOLDER", help=layouts)
+    default = "%(default)s" if experiment.data else "a sample"
+    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/, packed or not"
+    described = f"{layouts} (default: {default})"
+    add("--images", "--data", dest="data", metavar="FOLDER", help=described)
     add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
     held = "part of each class to validate on where they do not lie divided (default: %(default)s)"
     add("--holdout", type=_share, metavar="SHARE", help=held)
@@ -193,10 +195,16 @@ def add_photograph_options(parser: Parser) -> None:
     add("--patience", type=positive_int, metavar="N", help=end)
 
 
-def add_packing_options(parser: Parser) -> None:
-    """Adds the options of packing photographs; see `pack_photographs`."""
+def add_packing_options(parser: Parser, default: str | None = None) -> None:
+    """Adds the options of packing photographs; see `pack_photographs`.
+
+    Args:
+        parser: of a script.
+        default: what the script takes as --hdf5 if it is left out, for the help; None requires it.
+    """
     add = parser.add_argument
-    add("--hdf5", required=True, metavar="FOLDER", help="where the files go")
+    where = f"where the files go{f' (default: {default})' if default else ''}"
+    add("--hdf5", required=not default, metavar="FOLDER", help=where)
     smaller = "make larger pictures smaller, so that their short side has N pixels (default: no)"
     add("--short-side", type=positive_int, metavar="N", help=smaller)
     add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
@@ -399,11 +407,11 @@ def _require_data(parser: Parser, experiment: Experiment, options: Options) -> N
     if not Path(options.data).exists():
         missing = "there is no such file or folder"
         missing += "" if os.path.isabs(options.data) else f" in {os.getcwd()}"
-    elif experiment.data and not any(Path(options.data).glob("*.hdf5")):
-        missing = "there are no HDF5 files in it"
+    elif experiment.builder and not any(Path(options.data).glob("*.hdf5")):
+        missing = "it holds no HDF5 file"
     else:
         return
-    way_out = "; build_tiny_imagenet.py makes them" if experiment.data else ""
+    way_out = f"; {experiment.builder} makes it" if experiment.builder else ""
     raise UserError(f"{_flags(parser)['data']} {options.data}: {missing}{way_out}")
 
 

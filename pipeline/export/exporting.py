@@ -92,6 +92,7 @@ def describe(folder: Path, spec: NetworkSpec, target: Format, more: dict) -> Non
         "height": height,
         "input": "float32 (n, height, width, 3): red, green, blue, from 0 to 255",
         "fit": "the largest part of these proportions in the middle, resized by area averaging",
+        "share": spec.centre,  # of the sides of that part
         "inside the network": inside,
         "output": "float32 (n, labels): probabilities",
         "labels": spec.label_names,

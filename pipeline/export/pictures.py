@@ -9,7 +9,6 @@ from sklearn.datasets import load_sample_images
 from pipeline.errors import UserError
 from pipeline.io.imagefiles import list_images, read_images
 from pipeline.nn.spec import NetworkSpec
-from pipeline.preprocessing.centrecrop import CentreCrop
 
 SAMPLE_CUTS = (1, 2, 4)  # into how many parts a photograph's height is cut
 
@@ -20,7 +19,7 @@ def sample_photographs(spec: NetworkSpec) -> np.ndarray:
     Returns:
         uint8 RGB images (n, height, width, 3).
     """
-    crop = _crop(spec)
+    crop = spec.centre_crop
     parts = []
     for photograph in load_sample_images().images:
         height, width = photograph.shape[:2]
@@ -53,7 +52,7 @@ def read_pictures(files: Sequence[str], spec: NetworkSpec) -> Iterator[np.ndarra
     Raises:
         UserError: a file is no picture.
     """
-    for images, bad in read_images(files, spec.image_shape[0], _crop(spec).preprocess):
+    for images, bad in read_images(files, spec.image_shape[0], spec.centre_crop.preprocess):
         for problem in bad.values():
             raise problem
         yield images
@@ -68,8 +67,3 @@ def labels_by_folder(files: Sequence[str], label_names: Sequence[str]) -> np.nda
     labels = {name: label for label, name in enumerate(label_names)}
     found = [labels.get(Path(file).parent.name) for file in files]
     return None if None in found else np.array(found)
-
-
-def _crop(spec: NetworkSpec) -> CentreCrop:
-    height, width, _ = spec.image_shape
-    return CentreCrop(width, height)

@@ -52,6 +52,7 @@ def read_photograph_folder(
     holdout: float = 0.2,
     skip_bad: bool = False,
     record: Path | None = None,
+    centre: float = 1.0,
 ) -> Dataset:
     """Reads photographs in `<class>/` or `{train,val,test}/<class>/`, after a look at every one.
 
@@ -66,6 +67,7 @@ def read_photograph_folder(
             the files' contents: always alike, and the same file twice is on one side.
         skip_bad: whether to go on without pictures that cannot be used.
         record: where to remember what is known of each picture.
+        centre: what of a picture is evaluated on; see `Photographs`.
 
     Returns:
         `Photographs`, whose mean is the mean colour of the training pictures.
@@ -112,7 +114,7 @@ def read_photograph_folder(
         print(one_line(f"note: {note}"))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
-        return Photographs(gathered(all_files(classes)), size), labels_of(classes)
+        return Photographs(gathered(all_files(classes)), size, centre), labels_of(classes)
 
     mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
     final_images, final_labels = photographs(test) if test else (None, None)

@@ -72,6 +72,7 @@ class Photographs:
     Args:
         files: the photographs; a list, or what gathers them by an array of indices.
         size: width and height of the images, in pixels.
+        centre: of that square, the share of its side that is in the image.
 
     Attributes:
         files: the photographs, gathered by index, (n,).
@@ -82,13 +83,13 @@ class Photographs:
         (3, 128, 128, 3)
     """
 
-    def __init__(self, files: list[Photograph] | Gathered, size: int):
+    def __init__(self, files: list[Photograph] | Gathered, size: int, centre: float = 1.0):
         self.files: Gathered = files
         if isinstance(files, list):
             self.files = np.empty(len(files), dtype=object)
             self.files[:] = files
         self.shape = (len(files), size, size, 3)
-        self._crop = CentreCrop(size, size)
+        self._crop = CentreCrop(size, size, centre)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -109,4 +110,4 @@ class Photographs:
 
     def subset(self, indices: np.ndarray) -> Photographs:
         """Returns the photographs of some indices."""
-        return Photographs(self.files[indices], self.shape[1])
+        return Photographs(self.files[indices], self.shape[1], self._crop.share)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # slow to import: configurations and options say what network
     import keras
     import numpy as np
 
+    from pipeline.preprocessing.centrecrop import CentreCrop
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
@@ -86,6 +87,8 @@ class NetworkSpec:
         stem: how a `resnet` opens, a key of `resnet.STEMS`.
         stages: residual modules in each stage of a `resnet`.
         filters: channels of the stem and of each stage of a `resnet`.
+        centre: of the largest part of these proportions in a picture's middle, the share of its
+            sides that the network is shown.
 
     Raises:
         NetworkError: a part has a value that no network has.
@@ -98,6 +101,7 @@ class NetworkSpec:
     stem: str = ""
     stages: tuple[int, ...] = ()
     filters: tuple[int, ...] = ()
+    centre: float = 1.0
 
     def __post_init__(self):
         for name in ("image_shape", "label_names", "stages", "filters"):
@@ -117,6 +121,8 @@ class NetworkSpec:
                 raise NetworkError(f"{numbers} must be whole numbers from 1 to {most}")
         if sum(self.stages) > MOST_MODULES:
             raise NetworkError(f"stages must not have more than {MOST_MODULES} modules in all")
+        if type(self.centre) is not float or not 0 < self.centre <= 1:
+            raise NetworkError(f"centre must be a fraction: {self.centre}")
         if self.mean is not None:
             if self.mean.shape not in (self.image_shape, (3,)):
                 raise NetworkError(f"a mean of shape {self.mean.shape} is for other images")
@@ -173,9 +179,21 @@ class NetworkSpec:
 
         return ScalePreprocessor() if self.mean is None else MeanPreprocessor(self.mean)
 
+    @property
+    def centre_crop(self) -> CentreCrop:
+        """Makes of a picture of any size an image of the network's size."""
+        from pipeline.preprocessing.centrecrop import CentreCrop
+
+        height, width, _ = self.image_shape
+        return CentreCrop(width, height, self.centre)
+
     def to_json(self) -> str:
-        """Returns all but the mean."""
-        return json.dumps({name: part for name, part in asdict(self).items() if name != "mean"})
+        """Returns all but the mean, and but for a whole centre, of which earlier versions know."""
+        parts = asdict(self)
+        del parts["mean"]
+        if self.centre == 1:
+            del parts["centre"]
+        return json.dumps(parts)
 
     @classmethod
     def from_json(cls, text: str | bytes, mean: np.ndarray | None) -> NetworkSpec:

@@ -11,16 +11,20 @@ class CentreCrop:
     Args:
         width: of the result, in pixels.
         height: of the result, in pixels.
+        share: of the sides of that part, which is cut out.
     """
 
-    def __init__(self, width: int, height: int):
-        self.width, self.height = width, height
+    def __init__(self, width: int, height: int, share: float = 1.0):
+        self.width, self.height, self.share = width, height, share
         self._resize = SimplePreprocessor(width, height)
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """Crops and resizes an image (height, width, channels) of any size."""
         height, width = image.shape[:2]
-        cut_height = max(1, min(height, round(width * self.height / self.width)))
-        cut_width = max(1, min(width, round(height * self.width / self.height)))
+        cut_height = min(height, width * self.height / self.width)
+        cut_width = min(width, height * self.width / self.height)
+        cut_height, cut_width = (
+            max(1, round(side * self.share)) for side in (cut_height, cut_width)
+        )
         top, left = (height - cut_height) // 2, (width - cut_width) // 2
         return self._resize.preprocess(image[top : top + cut_height, left : left + cut_width])

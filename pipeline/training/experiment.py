@@ -66,9 +66,11 @@ class Experiment:
         centred: whether the mean of the training images is subtracted from images; otherwise they
             are scaled to 0..1.
         data: where the data set lies if nothing else is said.
+        builder: the script that makes `data`, for whoever has not yet done so.
         size: for photographs, the width and height that they are brought to, in pixels; their
             reader takes the arguments of `read_photograph_folder`. None for images of one size.
         holdout: for photographs, the share that is validated on where they do not lie divided.
+        centre: for photographs, what of one is evaluated on; see `NetworkSpec`.
         output: folder of the results if nothing else is said.
         checkpoints: folder of the checkpoints, below the output folder.
         model: name of the final model's file, below the output folder; without one, none is saved.
@@ -82,8 +84,10 @@ class Experiment:
     watched: bool = False
     centred: bool = True
     data: str | None = None
+    builder: str | None = None
     size: int | None = None
     holdout: float | None = None
+    centre: float = 1.0
     output: str = "output"
     checkpoints: str = "checkpoints"
     model: str | None = None
@@ -128,7 +132,8 @@ class Experiment:
         if self.size is None:
             return reader(options.data, **({"skip_bad": True} if options.skip_bad else {}))
         record = Path(options.output) / f"{self.name}_pictures.json"
-        return reader(options.data, options.size, options.holdout, options.skip_bad, record)
+        settings = (options.size, options.holdout, options.skip_bad, record, self.centre)
+        return reader(options.data, *settings)
 
 
 @dataclass(frozen=True)
@@ -270,6 +275,7 @@ def train(
     )
     mean = data.mean if experiment.centred else None
     spec = architecture.spec(data.image_shape, data.label_names, mean)
+    spec = replace(spec, centre=experiment.centre)
     train_batches, test_batches = make_batches(
         recipe, data, spec.preprocessor.preprocess, options.seed, run.start_epoch, options.workers
     )

@@ -21,8 +21,8 @@ def read(file: str) -> np.ndarray:
         sys.exit(f"{file} is missing, or not a picture")
     height, width = image.shape[:2]
     across, down = ABOUT["width"], ABOUT["height"]
-    cut_height = max(1, min(height, round(width * down / across)))
-    cut_width = max(1, min(width, round(height * across / down)))
+    cut_height = max(1, round(min(height, width * down / across) * ABOUT["share"]))
+    cut_width = max(1, round(min(width, height * across / down) * ABOUT["share"]))
     top, left = (height - cut_height) // 2, (width - cut_width) // 2
     part = image[top : top + cut_height, left : left + cut_width]
     return cv2.resize(part, (across, down), interpolation=cv2.INTER_AREA)
