@@ -95,7 +95,8 @@ def test_the_long_commands_get_as_far_as_their_data(command, clone, tmp_path):
     script, *arguments = shlex.split(command)[1:]
     source = "--data" if "cifar10" in script else "--hdf5"
     source = "--dataset-path" if "build" in script else source
-    source = "--images" if script in ("train_images.py", "build_images.py") else source
+    photographs = ("train_images.py", "build_images.py", "train_imagenet.py")
+    source = "--images" if script in photographs else source
     source = "--model" if script in ("predict.py", "export.py") else source
     log = tmp_path / "log"
     started = start(script, *arguments, source, "nowhere", log=log, first=partial(os.chdir, clone))

@@ -293,6 +293,8 @@ class Run:
         """Prints and writes what the trained network has reached."""
         text = predictions.report()
         if len(predictions.label_names) > MOST_CLASSES_SHOWN:
+            rank1, rank5 = predictions.ranks()
+            print(f"rank-1: {rank1:.2%}, rank-5: {rank5:.2%}")
             print(f"the {WORST_SHOWN} classes of the lowest F1 score, and the averages over all:")
             print(predictions.report(worst=WORST_SHOWN))
         else:
