@@ -145,9 +145,7 @@ def test_a_list_of_files_that_finds_no_room_is_named(folder, packed, tmp_path):
 # training
 
 
-def test_a_run_on_packed_pictures_is_the_one_on_the_folder_interrupted_or_not(
-    folder, packed, tmp_path
-):
+def test_a_run_on_packed_pictures_is_the_one_on_the_folder_killed_or_not(folder, packed, tmp_path):
     options = [*TINY, "--epochs", 2, "--every", 1]
     run(TRAIN, "--images", folder, *options, "-o", tmp_path / "of_folder")
     printed = interrupted(
@@ -162,6 +160,13 @@ def test_a_run_on_packed_pictures_is_the_one_on_the_folder_interrupted_or_not(
     )
     assert f"{packed}: 2 classes, 96 pictures to train on, 24 to validate on" in printed
     interrupted(TRAIN, "-o", tmp_path / "packed", "--resume", epoch=2, number=signal.SIGKILL)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        again = ["-o", tmp_path / "packed", "--resume"]
+        process = start(TRAIN, *again, log=tmp_path / "log", first=slow_disk)
+        process.join(timeout=rng.uniform(0, 5))
+        process.kill()
+        assert finish(process) in (0, -signal.SIGKILL)
     assert "note: the pictures" not in run(TRAIN, "-o", tmp_path / "packed", "--resume")
     models = [tmp_path / of / "resnet_images.hdf5" for of in ("of_folder", "packed")]
     assert models[0].read_bytes() == models[1].read_bytes()

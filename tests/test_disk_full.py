@@ -2,7 +2,7 @@
 
 The system's limit on the size of files stands in for the full disk: a write fails in the same place
 and way. Real processes of the scripts get it at the moment they open the file in question. Building
-data files has its own test of this, in test_build_tiny_imagenet.py.
+data files has its own tests of this, in test_build_tiny_imagenet.py and test_build_images.py.
 """
 
 import resource
@@ -16,6 +16,7 @@ from forkedscript import ROOT, finish, start, write_pictures
 
 from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
+from pipeline.io.miniatures import write_photographs
 
 pytestmark = pytest.mark.thorough
 
@@ -101,6 +102,20 @@ def test_a_full_disk_stops_a_run_in_one_line_and_with_room_again_it_goes_on(
         assert max(checkpoints(output / "checkpoints_decay"), default=0) == epoch
     assert go_on(output, log)[0] == 0
     assert_same_end(output, straight)
+
+
+def test_a_full_disk_while_pictures_are_looked_at_costs_the_look_alone(tmp_path):
+    write_photographs(tmp_path / "photographs", 8)
+    network = ["--size", 32, "--stages", 1, "--filters", 4, 8, "--batch-size", 4, "--epochs", 1]
+    options = ["--images", tmp_path / "photographs", *network, "-o", tmp_path / "output"]
+    log, record = tmp_path / "log", "resnet_images_pictures.json"
+    first = partial(fill_disk, record, 500)
+    assert finish(start("train_images.py", *options, log=log, first=first)) == 2
+    complaint = log.read_text().splitlines()[-1]
+    assert complaint == f"error: {tmp_path}/output/{record}: File too large"
+    assert contents(tmp_path / "output") == {}
+    assert finish(start("train_images.py", *options, log=log)) == 0
+    assert record in contents(tmp_path / "output")
 
 
 def test_a_process_whose_files_may_not_grow_ends_in_order(options, tmp_path):
