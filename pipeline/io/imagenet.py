@@ -7,7 +7,8 @@ from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
 from pipeline.io.imagefiles import list_images
 from pipeline.io.imagefolders import class_names
-from pipeline.io.photographfolder import TRAIN, VAL, names_of_photographs
+from pipeline.io.imagefolders import TRAIN
+from pipeline.io.photographfolder import VAL, names_of_photographs
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"  # where Kaggle's archive has train and val
 WORDS = "LOC_synset_mapping.txt"  # a WordNet id and its words on each line
