@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files.hdf5members import DAMAGE, own_member
 from pipeline.files.reading import open_regular, read_regular
 from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
-from pipeline.io.inspection import Look, digest_of
+from pipeline.io.inspection import digest_of
 from pipeline.io.photographs import Photograph
 
 PARTS = "pictures_*.hdf5"  # what the files of pictures are called
@@ -231,7 +231,7 @@ class PhotographStore:
         numbers = {
             column: int(self._rows[column][row]) for column in ("width", "height", "place", "bytes")
         }
-        digest = self._rows["digest"][row].tobytes().hex()
+        digest = self.looks.digests[32 * row : 32 * row + 32]
         return StoredPhotograph(
             f"{part.path}, {self.names[row]}", part=part, digest=digest, **numbers
         )
@@ -259,24 +259,46 @@ class StoredPhotographs:
 
 
 class _Looks(Mapping):
-    """What is known of stored photographs, by their names; a `Look` is made when asked for."""
+    """What is known of stored photographs, by their names."""
 
     def __init__(self, names: Sequence[str], rows: Mapping[str, np.ndarray]):
         self.row = {name: number for number, name in enumerate(names)}
-        self._rows = rows
+        self.rows = rows
+        self.digests = rows["digest"].tobytes().hex()
 
-    def __getitem__(self, name: str) -> Look:
-        number = self.row[name]
-        width, height, mean, digest = (
-            self._rows[column][number] for column in ("width", "height", "mean", "digest")
-        )
-        return Look(int(width), int(height), tuple(mean.tolist()), digest.tobytes().hex())
+    def __getitem__(self, name: str) -> _StoredLook:
+        return _StoredLook(self, self.row[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.row)
 
     def __len__(self) -> int:
         return len(self.row)
+
+
+class _StoredLook:
+    """A `Look` that takes from the index what it is asked for, as there may be millions."""
+
+    __slots__ = ("_looks", "_row")
+
+    def __init__(self, looks: _Looks, row: int):
+        self._looks, self._row = looks, row
+
+    @property
+    def width(self) -> int:
+        return self._looks.rows["width"].item(self._row)
+
+    @property
+    def height(self) -> int:
+        return self._looks.rows["height"].item(self._row)
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        return tuple(self._looks.rows["mean"][self._row].tolist())
+
+    @property
+    def digest(self) -> str:
+        return self._looks.digests[32 * self._row : 32 * self._row + 32]
 
 
 def store_text(seals: Mapping[str, str], titles: Mapping[str, str]) -> bytes:
