@@ -1,5 +1,7 @@
 """Photographs packed into HDF5 files: the same as in their folder, whole, and told when damaged."""
 
+import io
+import json
 import os
 import re
 import shutil
@@ -8,17 +10,19 @@ import sys
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
+from pipeline.files.seal import seal
 from pipeline.io import photographpacking
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import names_of_photographs, read_photograph_folder
 from pipeline.io.photographpacking import pack_photographs
-from pipeline.io.photographstore import PhotographStore
+from pipeline.io.photographstore import PhotographStore, StorePart, tail
 from pipeline.training.assembly import make_batches
 from pipeline.training.recipe import Recipe
 
@@ -379,6 +383,41 @@ def test_a_damaged_list_of_files_is_refused(packed, text):
     (packed / "store.json").write_text(text)
     with pytest.raises(UserError, match=r"store\.json is damaged: remove it and start"):
         PhotographStore(packed)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        *([], {}, {"parts": [], "titles": {}}, {"parts": {}, "titles": 1}),
+        {"parts": {"pictures_00001.hdf5": 1}, "titles": {}},
+        {"parts": {}, "titles": {"flower": 1}},
+        {"parts": {"../pictures_00001.hdf5": ""}, "titles": {}},
+        {"parts": {"pictures_/../../a.hdf5": ""}, "titles": {}},
+    ],
+)
+def test_a_forged_list_of_files_is_refused(packed, store):
+    text = json.dumps(store).encode()
+    (packed / "store.json").write_bytes(text + seal(io.BytesIO(text), len(text)))
+    with pytest.raises(UserError, match=r"store\.json is damaged: remove it and start"):
+        PhotographStore(packed)
+
+
+@pytest.mark.parametrize(
+    ("column", "number"),
+    [("place", -1), ("place", 2**62), ("bytes", 2**62), ("bytes", 2**31), ("place", 10**6)],
+)
+def test_a_forged_index_leads_nowhere(packed, column, number):
+    path = parts(packed)[0]
+    part = StorePart(path)
+    with h5py.File(path, "r+") as file:
+        rows = file["index"][:]
+        rows[column][1] = number
+        file["index"][:] = rows
+    content = path.read_bytes()
+    head = io.BytesIO(content[: part._start])
+    path.write_bytes(content[: part._end] + tail(head, part._start))
+    with pytest.raises(UserError, match="its index leads out of it"):
+        StorePart(path)
 
 
 # memory

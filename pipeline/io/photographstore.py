@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files.hdf5members import DAMAGE, own_member
 from pipeline.files.reading import open_regular, read_regular
 from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.io.imagefiles import FILE_BYTES_LIMIT
 from pipeline.io.inspection import digest_of
 from pipeline.io.photographs import Photograph
 
@@ -150,8 +152,9 @@ class StorePart:
             raise ValueError(f"its index is {index.dtype} {index.shape}")
         rows = index[:]
         self.index = rows[rows["bytes"] > 0]
-        ends = self.index["place"] + self.index["bytes"]
-        if len(ends) and (self.index["place"].min() < 0 or ends.max() > content.shape[0]):
+        places, lengths = self.index["place"], self.index["bytes"]
+        room = np.minimum(content.shape[0] - places, FILE_BYTES_LIMIT)
+        if not ((places >= 0) & (lengths <= room)).all():
             raise ValueError("its index leads out of it")
         self.short_side = int(short_side[0])
 
@@ -314,6 +317,13 @@ def _read_store(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         if not is_sealed(io.BytesIO(content)):
             raise ValueError
         store: Any = json.loads(content[:-SEAL_BYTES])
+        texts = [
+            text for of in (store["parts"], store["titles"]) for pair in of.items() for text in pair
+        ]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        if not all(fnmatch(name, PARTS) and Path(name).name == name for name in store["parts"]):
+            raise ValueError
         return store["parts"], store["titles"]
     except FileNotFoundError as error:
         raise UserError(
@@ -321,5 +331,5 @@ def _read_store(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and start the build again") from error
