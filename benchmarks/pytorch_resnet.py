@@ -12,7 +12,7 @@ from pipeline.nn.conv.resnet import STEMS
 class PyTorchResNet(nn.Module):
     """`pipeline.nn.conv.ResNet` layer for layer, of the same names; returns logits.
 
-    Images are (batch, channels, height, width). Only the padding in front of strided 3x3
+    Images are (batch, channels, height, width). Only the padding in front of strided 3x3 and 7x7
     convolutions and pools is PyTorch's own, on both sides.
 
     Args:
@@ -69,5 +69,6 @@ class PyTorchResNet(nn.Module):
                 branch = parts[f"{name}_conv2"](activation(f"{name}_bn2", branch))
                 branch = parts[f"{name}_conv3"](activation(f"{name}_bn3", branch))
                 x = branch + (parts[f"{name}_shortcut"](activated) if module == 0 else x)
-        x = functional.avg_pool2d(activation("bn", x), self.stem.final_pool)
+        x = activation("bn", x)
+        x = functional.avg_pool2d(x, self.stem.final_pool or x.shape[-2:])
         return parts["fc"](x.flatten(1))
