@@ -62,15 +62,15 @@ class ImageBatches(keras.utils.PyDataset):
         self._ahead = _Lookahead(self._batch, workers)
         self.failure: UserError | None = None
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns batch `index`: images (batch, height, width, channels) and their labels."""
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        """Returns batch `index`: images (batch, height, width, channels), labels, and weights."""
         try:
             return self._ahead[index]
         except UserError as error:
             self.failure = error
             raise
 
-    def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def _batch(self, index: int) -> tuple[np.ndarray, ...] | None:
         raise NotImplementedError
 
     def _targets(self, indices: np.ndarray) -> np.ndarray:
@@ -196,6 +196,9 @@ class EvaluationBatches(ImageBatches):
     Args:
         images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
         preprocess: applied to every batch; the result is turned into float32.
+        padded: whether the last batch is filled up, for several devices to divide. Then batches
+            have weights, float32 (batch,): that of what it is filled with is 0, and those of the
+            images are such that means over all batches are means over all images.
     """
 
     def __init__(
@@ -206,16 +209,18 @@ class EvaluationBatches(ImageBatches):
         preprocess: Preprocess | None = None,
         workers: int = 1,
         one_hot: int | None = None,
+        padded: bool = False,
     ):
         super().__init__(images, labels, batch_size, workers, one_hot)
         self.preprocess = preprocess
+        self.padded = padded and len(images) % batch_size > 0
 
     @property
     def num_batches(self) -> int:
         """Number of batches in one pass."""
         return math.ceil(len(self.images) / self.batch_size)
 
-    def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def _batch(self, index: int) -> tuple[np.ndarray, ...] | None:
         start = index * self.batch_size
         if start >= len(self.images):
             return None
@@ -223,7 +228,16 @@ class EvaluationBatches(ImageBatches):
         images = self.images[indices]
         if self.preprocess is not None:
             images = self.preprocess(images)
-        return images.astype(np.float32, copy=False), self._targets(indices)
+        images, labels = images.astype(np.float32, copy=False), self._targets(indices)
+        if not self.padded:
+            return images, labels
+        weight = self.num_batches * self.batch_size / len(self.images)
+        weights = np.full(len(indices), weight, np.float32)
+        missing = self.batch_size - len(indices)
+        return tuple(
+            np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+            for values in (images, labels, weights)
+        )
 
 
 class _Lookahead:

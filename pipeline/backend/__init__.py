@@ -1,4 +1,4 @@
-"""Starting Keras: backend, device and precision."""
+"""Starting Keras: backend, devices and precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.backend.devices import Devices, grouped
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def start(precision: str = "float32") -> None:
     keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
     backend = keras.backend.backend()
     cores = len(os.sched_getaffinity(0))  # less than there are where the run is tied to some
-    device = ", ".join(names) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
+    device = grouped(names) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
     version = sys.modules[backend].__version__
     print(f"Keras {keras.__version__} on {backend} {version}, {device}, {precision}", flush=True)
 
@@ -82,6 +83,37 @@ def gpu_names() -> list[str]:
 
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return []
+
+
+def available_devices(limit: int | None = None) -> Devices:
+    """Returns the devices to train on: all that the backend can use at once.
+
+    Args:
+        limit: the most of them to use in each process.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from pipeline.backend import tensorflow_only
+
+        found = tensorflow_only.devices(limit)
+    elif backend == "jax":
+        from pipeline.backend import jax_only
+
+        found = jax_only.devices(limit)
+    else:
+        found = Devices(tuple(gpu_names()[:1]) or (platform.machine(),))
+    if limit and found.count < limit * found.processes:
+        count = found.count // found.processes
+        raise UserError(
+            f"{limit} devices are asked for, and Keras on {backend} can train on {count} here: "
+            "leave the number out, or lower it"
+        )
+    return found
 
 
 def uses_onednn() -> bool | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+import platform
 import types
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port  # nothing public tells of oneDNN
+
+from pipeline.backend.devices import Devices
 
 # On a CPU, oneDNN normalizes half precision fast only in multiples of so many channels; any other
 # number takes five to fifteen times as long as in float32.
@@ -26,6 +29,27 @@ def gpu_names() -> list[str]:
     """Returns the names of the GPUs TensorFlow sees."""
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
     return [detail.get("device_name", "GPU") for detail in details]
+
+
+def devices(limit: int | None) -> Devices:
+    """Returns the devices to train on: all GPUs, or else the CPU's logical devices.
+
+    Args:
+        limit: how many of them; all that there are if left out.
+    """
+    names = gpu_names()[:limit]
+    kind = "GPU" if names else "CPU"
+    used = [device.name for device in tf.config.list_logical_devices(kind)[:limit]]
+    names = tuple(names or [platform.machine()] * len(used))
+    if len(used) == 1:
+        return Devices(names)
+    return Devices(names, scope=_strategy(*used).scope)
+
+
+@functools.cache
+def _strategy(*devices: str) -> tf.distribute.Strategy:
+    # A second one on the same devices would number its exchanges as the first does.
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def uses_onednn() -> bool:
@@ -74,9 +98,11 @@ def use_fused_kernels(
     optimizer stay Keras's own with the same variables, so that files and checkpoints do not tell
     the difference.
     """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    normalize = _normalize if replicas == 1 else _normalize_together
     for layer in network.layers:
         if _is_fusable_normalization(layer):
-            layer.call = types.MethodType(_normalize, layer)
+            layer.call = types.MethodType(normalize, layer)
         elif type(layer) is keras.layers.Add and len(layer.input) == 2:
             zeros = tf.zeros(layer.output.shape[-1:], layer.compute_dtype)
             zeros = tf.Variable(zeros, trainable=False)
@@ -122,6 +148,37 @@ def _normalize(
         new = (mean, variance * (count - 1) / count)
         for variable, value in zip((layer.moving_mean, layer.moving_variance), new, strict=True):
             variable.assign(variable * layer.momentum + value * (1 - layer.momentum))
+    return tf.cast(outputs, layer.compute_dtype)
+
+
+def _normalize_together(
+    layer: keras.layers.BatchNormalization,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Normalizes by the statistics of the batches of all replicas, which are of one size.
+
+    Keras's own `synchronized=True` would be written into model files, which other backends then
+    refuse, and takes three exchanges where one is enough.
+    """
+    if not (training and layer.trainable):
+        return _normalize(layer, inputs, training)
+    inputs = tf.cast(inputs, tf.float32)
+    mean, variance = tf.nn.moments(inputs, [0, 1, 2])
+    # Means are taken relative to one that is near, so that the difference of their squares is as
+    # exact as they are.
+    near = tf.identity(layer.moving_mean.value)
+    distance = mean - near
+    context = tf.distribute.get_replica_context()
+    distance, square, variance = tf.unstack(
+        context.all_reduce("MEAN", tf.stack([distance, distance**2, variance]))
+    )
+    mean, variance = near + distance, variance + square - distance**2
+    for variable, value in (layer.moving_mean, mean), (layer.moving_variance, variance):
+        variable.assign(variable * layer.momentum + value * (1 - layer.momentum))
+    scale, offset = layer.gamma.value, layer.beta.value
+    outputs = tf.nn.batch_normalization(inputs, mean, variance, offset, scale, layer.epsilon)
     return tf.cast(outputs, layer.compute_dtype)
 
 

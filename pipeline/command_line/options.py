@@ -173,6 +173,8 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
     add("--workers", type=positive_int, metavar="N", help=workers)
+    devices = "the most GPUs to train on (default: all)"
+    add("--devices", type=positive_int, metavar="N", help=devices)
     parser.set_defaults(**vars(defaults))
     return parser
 

@@ -158,5 +158,5 @@ def predict(
     from pipeline.batches import reading
 
     with reading(batches):
-        probabilities = network.predict(batches, verbose=0)
+        probabilities = network.predict(batches, verbose=0)[: len(batches.labels)]
     return Predictions(probabilities, batches.labels, label_names)

@@ -6,8 +6,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.files.reading import read_regular
 from pipeline.io.imagefiles import list_images
-from pipeline.io.imagefolders import class_names
-from pipeline.io.imagefolders import TRAIN
+from pipeline.io.imagefolders import TRAIN, class_names
 from pipeline.io.photographfolder import VAL, names_of_photographs
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"  # where Kaggle's archive has train and val

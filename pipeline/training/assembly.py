@@ -67,6 +67,7 @@ def make_batches(
     seed: int = 0,
     start_epoch: int = 0,
     workers: int = 1,
+    divided: bool = False,
 ) -> tuple[TrainingBatches, EvaluationBatches]:
     """Makes the batches of a run.
 
@@ -77,6 +78,7 @@ def make_batches(
         seed: of the run.
         start_epoch: epochs already trained.
         workers: threads that make batches ahead.
+        divided: whether several devices divide every batch among them.
 
     Raises:
         ValueError: the recipe has images grow that are no photographs.
@@ -105,7 +107,13 @@ def make_batches(
         mixer=CutMix(recipe.cutmix, recipe.cutmix_alpha, until=plain) if recipe.cutmix else None,
     )
     evaluation = EvaluationBatches(
-        data.test_images, data.test_labels, recipe.batch_size, preprocess, workers, classes
+        data.test_images,
+        data.test_labels,
+        recipe.batch_size,
+        preprocess,
+        workers,
+        classes,
+        padded=divided,
     )
     return training, evaluation
 

@@ -75,7 +75,8 @@ class Classifier(keras.Model):
             loss = keras.losses.CategoricalCrossentropy(True, label_smoothing)
         else:
             loss = keras.losses.SparseCategoricalCrossentropy(True)
-        self.compile(optimizer, loss, metrics=["accuracy"])
+        # Of the weights, the accuracy is told no more than which are 0: see `compute_metrics`.
+        self.compile(optimizer, loss, weighted_metrics=["accuracy"])
 
     def _average_statistics(self, momentum: float) -> None:
         normalizations = [
@@ -106,6 +107,18 @@ class Classifier(keras.Model):
 
                 x = tensorflow_only.batches_of_any_size(x)
         return super().fit(x, *args, **kwargs)
+
+    def compute_metrics(
+        self,
+        x: Any,
+        y: keras.KerasTensor,
+        y_pred: keras.KerasTensor,
+        sample_weight: keras.KerasTensor | None = None,
+    ) -> dict:
+        """Measures accuracy over all images alike, but for those of weight 0: these are padding."""
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight > 0, "float32")
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def start_averages(self) -> None:
         """Lets the averages of statistics start from what the statistics are now."""

@@ -15,6 +15,7 @@ from pipeline.training.recipe import Recipe
 if TYPE_CHECKING:  # slow to import: a configuration is read before anything is trained
     import keras
 
+    from pipeline.backend.devices import Devices
     from pipeline.batches import TrainingBatches
     from pipeline.evaluation.predictions import Predictions
     from pipeline.files.modelfile import Checkpoint
@@ -165,6 +166,7 @@ class Options:
         seed: of the initial weights, the order of the images and the augmentation.
         precision: Keras's dtype policy, as it was given to `backend.start`.
         workers: threads that make batches.
+        devices: the most to train on, in each process; all that there are if left out.
     """
 
     dataset: str | None = None
@@ -190,6 +192,7 @@ class Options:
     seed: int = 42
     precision: str = "float32"
     workers: int = 2
+    devices: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +248,7 @@ def train(
     """
     import keras
 
+    from pipeline import backend
     from pipeline.batches import EvaluationBatches
     from pipeline.evaluation.predictions import predict
     from pipeline.files.modelfile import load_body
@@ -260,7 +264,8 @@ def train(
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
     )
-    run = Run(experiment, options, checkpoint, script, command, locks)
+    devices = backend.available_devices(options.devices)
+    run = Run(experiment, options, checkpoint, script, command, locks, devices)
 
     data = experiment.read(options)
     if recipe.holdout:
@@ -269,6 +274,7 @@ def train(
         recipe = recipe.unmirrored()
     run.follow(recipe)
     run.recognise(data)
+    devices.refuse_undivided(recipe.batch_size, len(data.train_images))
 
     architecture = replace(
         experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)
@@ -277,44 +283,54 @@ def train(
     spec = architecture.spec(data.image_shape, data.label_names, mean)
     spec = replace(spec, centre=experiment.centre)
     train_batches, test_batches = make_batches(
-        recipe, data, spec.preprocessor.preprocess, options.seed, run.start_epoch, options.workers
+        recipe,
+        data,
+        spec.preprocessor.preprocess,
+        options.seed,
+        run.start_epoch,
+        options.workers,
+        divided=devices.count > 1,
     )
-    keras.utils.set_random_seed(options.seed)
-    classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
-    if options.weights and not checkpoint:
-        load_body(options.weights, classifier.network)
-        print(f"weights: those of {options.weights}, but for a new classifier")
-
     name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""
-    print(
-        f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train on, "
-        f"{len(data.test_images):,}{part} to validate"
-    )
-    print(f"{spec.title}: {classifier.network.count_params():,} parameters")
-    if run.start_epoch < options.epochs:
-        print(f"an epoch: {_batches(train_batches)}")
-    run.drawn_with = {
-        "title": f"{name}, {spec.title}",
-        "validation": data.test_part,
-        "regularized": bool(classifier.losses),
-    }
-    history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+    with devices.scope():
+        keras.utils.set_random_seed(options.seed)
+        classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
+        if options.weights and not checkpoint:
+            load_body(options.weights, classifier.network)
+            print(f"weights: those of {options.weights}, but for a new classifier")
 
-    images, batches = data.test_images, test_batches
-    if data.final_images is not None:
-        images = data.final_images
-        print(f"in the end, on {len(images):,} images that have not been used so far:")
-        batches = EvaluationBatches(
-            images,
-            data.final_labels,
-            options.batch_size,
-            spec.preprocessor.preprocess,
-            options.workers,
+        print(
+            f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train "
+            f"on, {len(data.test_images):,}{part} to validate"
         )
-    predictions = predict(classifier.network, batches, data.label_names)
-    run.report(predictions)
-    run.save_model(classifier.network, spec, history)
+        print(f"{spec.title}: {classifier.network.count_params():,} parameters")
+        if run.start_epoch < options.epochs:
+            print(f"an epoch: {_batches(train_batches)}")
+            if devices.count > 1:
+                print(f"{devices}: {_division(train_batches, devices)}")
+        run.drawn_with = {
+            "title": f"{name}, {spec.title}",
+            "validation": data.test_part,
+            "regularized": bool(classifier.losses),
+        }
+        history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+
+        images, batches = data.test_images, test_batches
+        if data.final_images is not None:
+            images = data.final_images
+            print(f"in the end, on {len(images):,} images that have not been used so far:")
+            batches = EvaluationBatches(
+                images,
+                data.final_labels,
+                options.batch_size,
+                spec.preprocessor.preprocess,
+                options.workers,
+                padded=devices.count > 1,
+            )
+        predictions = predict(classifier.network, batches, data.label_names)
+        run.report(predictions)
+        run.save_model(classifier.network, spec, history)
     run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
     return Result(classifier.network, spec, history, predictions)
 
@@ -326,3 +342,8 @@ def _batches(batches: TrainingBatches) -> str:
     left_out = count - steps * size
     text = f"{steps:,} {'batch' if steps == 1 else 'batches'} of {size} images"
     return f"{text}; {left_out} images, others each time, are left out" if left_out else text
+
+
+def _division(batches: TrainingBatches, devices: Devices) -> str:
+    size = min(batches.batch_size, len(batches.images))
+    return f"batch {size} = {devices.count} x {size // devices.count}"

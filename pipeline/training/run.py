@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import keras
 
-from pipeline.backend import gpu_names, processor, uses_onednn
+from pipeline.backend import processor, uses_onednn
+from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
 from pipeline.evaluation.finishedrun import (
     MISTAKES,
@@ -72,13 +73,14 @@ class Run:
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
         locks: locks on folders that are held already.
+        devices: that it trains on.
 
     Raises:
         UserError: another run is at work in the folders, or has left its results in them.
         OSError: a folder cannot be written.
 
     Attributes:
-        options, checkpoint: as above.
+        options, checkpoint, devices: as above.
         start_epoch: epochs already trained.
         history: of these epochs.
         remembered: what every checkpoint keeps of the options.
@@ -93,8 +95,10 @@ class Run:
         script: str | None = None,
         command: str | None = None,
         locks: Mapping[Path, TextIO] | None = None,
+        devices: Devices | None = None,
     ):
         self.options = options
+        self.devices = devices or Devices()
         self.checkpoint = checkpoint
         self.remembered = {
             "script": script or experiment.name,
@@ -273,7 +277,7 @@ class Run:
             "curve": self.drawn_with,
             "images_per_second": images_per_second,
             "seconds": seconds,
-            "devices": gpu_names() or [platform.machine()],
+            "devices": list(self.devices.names),
             "processor": {
                 "name": processor.name(),
                 "instruction_sets": processor.instruction_sets(),

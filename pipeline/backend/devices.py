@@ -1,0 +1,71 @@
+"""The devices that a run trains on, and the processes that it consists of."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that each have a copy of the network and train it on their part of every batch.
+
+    Gradients and the statistics of batch normalization are those of the whole batch, so that a run
+    does not depend on how many devices it is divided among, but for the order of its sums.
+
+    Attributes:
+        names: of the devices, those of all processes.
+        processes: how many there are, each with as many devices.
+        process: which of them this one is, from 0.
+        scope: makes the context in which the network is built, compiled, trained and asked.
+    """
+
+    names: tuple[str, ...] = (platform.machine(),)
+    processes: int = 1
+    process: int = 0
+    scope: Callable[[], AbstractContextManager] = nullcontext
+
+    @property
+    def count(self) -> int:
+        """Number of devices, in all processes together."""
+        return len(self.names)
+
+    @property
+    def chief(self) -> bool:
+        """Whether this is the one process that prints, and writes the run's files."""
+        return self.process == 0
+
+    def __str__(self) -> str:
+        text = grouped(self.names)
+        return text if self.processes == 1 else f"{text} in {self.processes} processes"
+
+    def refuse_undivided(self, batch_size: int, images: int) -> None:
+        """Makes sure that the devices can divide a batch among them.
+
+        Args:
+            batch_size: of the run, in images.
+            images: that there are to train on; fewer than `batch_size` make a batch of their own.
+
+        Raises:
+            UserError: they cannot; the message names batch sizes that they can divide.
+        """
+        for size in (batch_size, min(batch_size, images)):
+            if size % self.count == 0:
+                continue
+            less = size // self.count * self.count
+            fitting = [str(fits) for fits in (less, less + self.count) if 0 < fits <= images]
+            choice = f"choose {' or '.join(fitting)}" if fitting else "use fewer devices"
+            raise UserError(
+                f"a batch of {size} images cannot be divided among {self.count} devices: {choice}"
+            )
+
+
+def grouped(names: tuple[str, ...] | list[str]) -> str:
+    """Returns names of devices as one says them: `4 x NVIDIA A100, NVIDIA T4`."""
+    counts = Counter(names).items()
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in counts)
