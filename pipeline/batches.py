@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from pipeline.augmentation.draw import Draw
-from pipeline.augmentation.mixing import CutMix
+from pipeline.augmentation.mixing import CutMix, mixed
 from pipeline.errors import UserError
 from pipeline.io.dataset import Images
 
@@ -21,6 +21,9 @@ Preprocess = Callable[[np.ndarray], np.ndarray]
 
 Augment = Callable[[np.ndarray, Draw], np.ndarray]
 """Turns a batch of images at random into another, which may be the array that it was given."""
+
+
+WHOLE = (0, 1)
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -37,6 +40,8 @@ class ImageBatches(keras.utils.PyDataset):
         workers: threads that make batches ahead.
         one_hot: number of classes, where labels are to come as float32 (batch, classes) and not as
             integers (batch,).
+        share: which of how many equal parts of every batch is made, (0, 1) being all of it. Images
+            of the other parts are not even read, but where they are mixed into this one's.
 
     Raises:
         ValueError: no images, or not one label an image, or a size below 1.
@@ -49,6 +54,7 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: int,
         workers: int = 1,
         one_hot: int | None = None,
+        share: tuple[int, int] = WHOLE,
     ):
         super().__init__()
         if len(images) != len(labels) or not len(images):
@@ -58,6 +64,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.images = images
         self.labels = np.asarray(labels, dtype=np.int32)
         self.batch_size = batch_size
+        self.share = share
         self._one_hot = np.eye(one_hot, dtype=np.float32) if one_hot else None
         self._ahead = _Lookahead(self._batch, workers)
         self.failure: UserError | None = None
@@ -72,6 +79,11 @@ class ImageBatches(keras.utils.PyDataset):
 
     def _batch(self, index: int) -> tuple[np.ndarray, ...] | None:
         raise NotImplementedError
+
+    def _own(self, count: int) -> slice:
+        """Returns the place, in a batch of `count` images, of those that are made here."""
+        part, parts = self.share
+        return slice(part * count // parts, (part + 1) * count // parts)
 
     def _targets(self, indices: np.ndarray) -> np.ndarray:
         labels = self.labels[indices]
@@ -105,7 +117,7 @@ class TrainingBatches(ImageBatches):
     whatever Keras reads ahead, see `endless`.
 
     Args:
-        images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
+        images, labels, batch_size, workers, one_hot, share: as for `ImageBatches`.
         steps: applied to every batch in turn, each with the random numbers of the batch; the
             result is turned into float32.
         seed: of the permutations and the augmentation.
@@ -124,8 +136,9 @@ class TrainingBatches(ImageBatches):
         workers: int = 1,
         one_hot: int | None = None,
         mixer: CutMix | None = None,
+        share: tuple[int, int] = WHOLE,
     ):
-        super().__init__(images, labels, batch_size, workers, one_hot)
+        super().__init__(images, labels, batch_size, workers, one_hot, share)
         self.steps = tuple(steps)
         self.mixer = mixer
         self.seed = seed
@@ -154,14 +167,42 @@ class TrainingBatches(ImageBatches):
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Makes batch `index` of `epoch`, both from 0: a pure function of them and the seed."""
         indices = self._order(epoch)[index * self.batch_size :][: self.batch_size]
-        draw = Draw(self.seed, epoch, index, indices)
-        images, labels = self.images[indices], self._targets(indices)
-        for step in self.steps:
-            images = step(images, draw)
-        images = images.astype(np.float32, copy=False)
+        own = self._own(len(indices))
+        if self.mixer is not None and self.share != WHOLE:
+            return self._mixed(epoch, index, indices, own)
+        draw = Draw(self.seed, epoch, index, indices, own)
+        images, labels = self._made(draw, indices), self._targets(draw.indices)
         if self.mixer is not None:
             images, labels = self.mixer(images, labels, draw)
         return images, labels
+
+    def _made(self, draw: Draw, indices: np.ndarray) -> np.ndarray:
+        # Photographs are not read before they are cropped, for which the whole batch is drawn.
+        unread = isinstance(self.images, np.ndarray) and self.images.dtype.kind == "O"
+        images = self.images[indices if unread else draw.indices]
+        for step in self.steps:
+            images = step(images, draw)
+        return images.astype(np.float32, copy=False)
+
+    def _mixed(
+        self, epoch: int, index: int, indices: np.ndarray, own: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Makes a part of a batch, and the images of other parts that are mixed into it."""
+        labels = self._targets(indices)
+        # Which these are comes last of all that is drawn: first, no image is made.
+        draw = Draw(self.seed, epoch, index, indices, np.arange(0))
+        mix = self.mixer.draw(self._made(draw, indices).shape[1:3], draw)
+        if mix is None:
+            return self._made(Draw(self.seed, epoch, index, indices, own), indices), labels[own]
+        others = mix.others[own]
+        rows, places = np.unique(
+            np.concatenate([np.arange(len(indices))[own], others]), return_inverse=True
+        )
+        made = self._made(Draw(self.seed, epoch, index, indices, rows), indices)
+        places, other_places = np.split(places, 2)
+        images = made[places]
+        images[:, mix.rows, mix.columns] = made[other_places, mix.rows, mix.columns]
+        return images, mixed(labels[own], labels[others], mix.share)
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, step = divmod(index, self.steps_per_epoch)
@@ -194,7 +235,7 @@ class EvaluationBatches(ImageBatches):
     """Every image once, in order, without augmentation, the last partial batch included.
 
     Args:
-        images, labels, batch_size, workers, one_hot: as for `ImageBatches`.
+        images, labels, batch_size, workers, one_hot, share: as for `ImageBatches`.
         preprocess: applied to every batch; the result is turned into float32.
         padded: whether the last batch is filled up, for several devices to divide. Then batches
             have weights, float32 (batch,): that of what it is filled with is 0, and those of the
@@ -210,8 +251,9 @@ class EvaluationBatches(ImageBatches):
         workers: int = 1,
         one_hot: int | None = None,
         padded: bool = False,
+        share: tuple[int, int] = WHOLE,
     ):
-        super().__init__(images, labels, batch_size, workers, one_hot)
+        super().__init__(images, labels, batch_size, workers, one_hot, share)
         self.preprocess = preprocess
         self.padded = padded and len(images) % batch_size > 0
 
@@ -225,6 +267,8 @@ class EvaluationBatches(ImageBatches):
         if start >= len(self.images):
             return None
         indices = np.arange(start, min(start + self.batch_size, len(self.images)))
+        own = self._own(self.batch_size if self.padded else len(indices))
+        indices = indices[own]
         images = self.images[indices]
         if self.preprocess is not None:
             images = self.preprocess(images)
@@ -233,7 +277,7 @@ class EvaluationBatches(ImageBatches):
             return images, labels
         weight = self.num_batches * self.batch_size / len(self.images)
         weights = np.full(len(indices), weight, np.float32)
-        missing = self.batch_size - len(indices)
+        missing = own.stop - own.start - len(indices)
         return tuple(
             np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
             for values in (images, labels, weights)

@@ -5,6 +5,7 @@ import pytest
 
 from config import cifar10_config, tiny_imagenet_config
 from pipeline.augmentation.geometry import AffineAugmenter
+from pipeline.backend.devices import Devices
 from pipeline.batches import TrainingBatches
 from pipeline.io.dataset import Dataset
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
@@ -15,6 +16,7 @@ RECIPES = {
     "cifar10": cifar10_config.MODERN,
     "tiny_imagenet": tiny_imagenet_config.RECIPES["modern_cutmix"],
 }
+ORIGINAL = tiny_imagenet_config.FAITHFUL
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +25,16 @@ def photos():
     return rng.integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
 
 
-def batches(photos, recipe, workers=1, start_epoch=0, seed=5):
+def devices(process, processes):
+    return Devices(("CPU",) * processes, processes, process)
+
+
+def batches(photos, recipe, workers=1, start_epoch=0, seed=5, devices=None):
     labels = np.arange(COUNT) % 4
     data = Dataset(photos, labels, photos, labels, ("ant", "bee", "cat", "dog"))
     preprocess = MeanPreprocessor(data.mean).preprocess
     recipe = replace(recipe, batch_size=8, epochs=EPOCHS)
-    return make_batches(recipe, data, preprocess, seed, start_epoch, workers)[0]
+    return make_batches(recipe, data, preprocess, seed, start_epoch, workers, devices)[0]
 
 
 def assert_same(batch, other):
@@ -53,6 +59,17 @@ def test_a_batch_depends_on_nothing_but_seed_epoch_and_index(recipe, workers, ph
         assert_same(ahead[number], expected.batch(1 + number // 3, number % 3))
     np.testing.assert_array_equal(photos, before)
     assert not np.array_equal(expected.batch(0, 0)[0], batches(photos, recipe, seed=6)[0][0])
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), ORIGINAL], ids=[*RECIPES, "original"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_that_processes_make_of_a_batch_are_the_batch(recipe, parts, photos):
+    recipe = replace(recipe, trivial_augment=recipe.trivial_augment and 1.0)
+    whole = batches(photos, recipe)
+    shares = [batches(photos, recipe, devices=devices(part, parts)) for part in range(parts)]
+    for place in [(0, 0), (0, 1), (1, 2), (2, 0), (EPOCHS - 1, 1)]:
+        joined = zip(*(share.batch(*place) for share in shares), strict=True)
+        assert_same(map(np.concatenate, joined), whole.batch(*place))
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

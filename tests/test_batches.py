@@ -167,7 +167,45 @@ def test_evaluation_has_every_image_once_in_order_the_partial_batch_included():
     assert EvaluationBatches(*numbered(8), batch_size=4).num_batches == 2
 
 
-# threads and processes
+# several devices and processes
+
+
+def test_a_batch_is_filled_up_with_what_does_not_count():
+    """Means over all batches, weighted, are means over the images."""
+    batches = EvaluationBatches(*numbered(10), batch_size=4, padded=True)
+    images, labels, weights = map(np.concatenate, zip(*(batches[i] for i in range(3)), strict=True))
+    assert (images.shape, labels.shape, weights.dtype) == ((12, 2, 2, 3), (12,), np.float32)
+    assert labels[:10].tolist() == images[:10, 0, 0, 0].tolist() == list(range(10))
+    assert weights.tolist() == [np.float32(1.2)] * 10 + [0, 0]
+    assert (labels * weights).mean() == pytest.approx(np.mean(range(10)))
+
+
+def test_where_nothing_is_missing_there_are_no_weights():
+    assert len(EvaluationBatches(*numbered(8), batch_size=4, padded=True)[0]) == 2
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_of_evaluation_batches_are_the_batches(parts):
+    whole = EvaluationBatches(*numbered(9), batch_size=4, padded=True)
+    shares = [
+        EvaluationBatches(*numbered(9), batch_size=4, padded=True, share=(part, parts))
+        for part in range(parts)
+    ]
+    for number in range(3):
+        assert_same(
+            map(np.concatenate, zip(*(s[number] for s in shares), strict=True)), whole[number]
+        )
+
+
+def test_a_part_reads_none_of_the_other_parts_images():
+    whole = numbers(training(count=12, batch_size=6).batch(0, 1))
+    for missing in whole[:2] + whole[4:]:
+        images = SpiedImages(12, missing)
+        batches = TrainingBatches(images, np.arange(12), 6, share=(1, 3))
+        assert numbers(batches.batch(0, 1)) == whole[2:4]
+
+
+# threads
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.augmentation.geometry import PhotographCrop
+from pipeline.backend.devices import Devices
 from pipeline.batches import TrainingBatches
 from pipeline.errors import UserError
 from pipeline.io.dataset import Dataset
@@ -114,6 +116,17 @@ def test_crops_have_at_least_their_share_of_the_area_and_lie_all_over(gradient):
     assert columns[:, 32, 0].min() < 20
     assert columns[:, 32, -1].max() > 610
     assert rows[:, -1, 32].max() > 460
+
+
+def test_the_parts_that_processes_make_of_a_batch_are_the_batch(data):
+    def batches(*share):
+        devices = Devices(("CPU",) * share[1], share[1], share[0])
+        recipe = replace(RECIPE, crop_scale=0.01)  # and many rectangles do not fit
+        return make_batches(recipe, data, lambda images: images, devices=devices)[0]
+
+    joined = zip(*(batches(part, 4).batch(1, 0) for part in range(4)), strict=True)
+    for ours, whole in zip(map(np.concatenate, joined), batches(0, 1).batch(1, 0), strict=True):
+        np.testing.assert_array_equal(ours, whole)
 
 
 @pytest.mark.parametrize(("width", "height"), [(2000, 3), (3, 2000), (1, 1)])

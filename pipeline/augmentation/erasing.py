@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.draw import Draw, rows_of
 from pipeline.augmentation.rectangles import draw_rectangles
 
 
@@ -31,7 +31,8 @@ class Cutout:
         Returns:
             `images`.
         """
-        corners = rng.integers(images.shape[1:3], size=(len(images), 2)) - self.size // 2
+        count, rows = rows_of(images, rng)
+        corners = rng.integers(images.shape[1:3], size=(count, 2))[rows] - self.size // 2
         ends = (corners + self.size).tolist()
         for image, (top, left), (bottom, right) in zip(
             images, np.maximum(corners, 0).tolist(), ends, strict=True
@@ -74,8 +75,11 @@ class RandomErasing:
         """
         if rng.epoch >= self.until:
             return images
-        chosen = np.flatnonzero(rng.random(len(images)) < self.probability)
-        rectangles = draw_rectangles(len(chosen), *images.shape[1:3], self.scale, self.ratio, rng)
-        for index, (top, left, bottom, right) in zip(chosen, rectangles, strict=True):
-            images[index, top:bottom, left:right] = 0
+        chosen = rng.random(rng.count) < self.probability
+        rectangles = np.zeros((rng.count, 4), dtype=np.int64)
+        rectangles[chosen] = draw_rectangles(
+            chosen.sum(), *images.shape[1:3], self.scale, self.ratio, rng
+        )
+        for image, (top, left, bottom, right) in zip(images, rectangles[rng.rows], strict=True):
+            image[top:bottom, left:right] = 0
         return images

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.draw import Draw, rows_of
 from pipeline.augmentation.rectangles import centred_rectangle, draw_rectangles
 from pipeline.io.imagefiles import REDUCTIONS
 from pipeline.io.photographs import Photograph
@@ -58,7 +58,8 @@ class AffineAugmenter:
         height, width = images.shape[1:3]
         # In C order, which empty_like would not promise: OpenCV writes into no other.
         augmented = np.empty(images.shape, images.dtype)
-        matrices = self.draw_matrices(len(images), height, width, rng)
+        count, rows = rows_of(images, rng)
+        matrices = self.draw_matrices(count, height, width, rng)[rows]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for image, matrix, target in zip(images, matrices, augmented, strict=True):
             cv2.warpAffine(image, matrix, (width, height), target, flags, cv2.BORDER_REPLICATE)
@@ -121,7 +122,8 @@ class RandomCrop:
             A new array of the same shape and type.
         """
         height, width = images.shape[1:3]
-        corners = rng.integers(0, 2 * self.padding + 1, (len(images), 2)).tolist()
+        count, rows = rows_of(images, rng)
+        corners = rng.integers(0, 2 * self.padding + 1, (count, 2))[rows].tolist()
         cropped = np.empty(images.shape, images.dtype)
         padding = [self.padding] * 4
         for image, (top, left), target in zip(images, corners, cropped, strict=True):
@@ -156,7 +158,8 @@ class RandomResizedCrop:
         """
         height, width = images.shape[1:3]
         scale = (self.scale, 1.0)
-        rectangles = draw_rectangles(len(images), height, width, scale, self.ratio, rng)
+        count, rows = rows_of(images, rng)
+        rectangles = draw_rectangles(count, height, width, scale, self.ratio, rng)[rows]
         rectangles[~rectangles.any(axis=1)] = centred_rectangle(height, width, self.ratio)
         resized = np.empty(images.shape, images.dtype)
         for image, (top, left, bottom, right), target in zip(
@@ -188,23 +191,29 @@ class PhotographCrop:
         self.size, self.scale, self.ratio = size, scale, ratio
 
     def __call__(self, photographs: np.ndarray, rng: Draw) -> np.ndarray:
-        """Decodes, crops and resizes every photograph of a batch.
+        """Decodes, crops and resizes the photographs of a batch.
 
         Args:
-            photographs: `Photograph`s, an array of objects (batch,).
-            rng: where the rectangles are drawn from; the batch's, where the size depends on its
-                epoch.
+            photographs: `Photograph`s, an array of objects (batch,); always the whole batch, as
+                what is drawn for one depends on its size.
+            rng: where the rectangles are drawn from; a `Draw` says which of them are made, and in
+                which epoch, where the size depends on that.
 
         Returns:
-            uint8 RGB (batch, size, size, 3).
+            uint8 RGB (n, size, size, 3).
 
         Raises:
             UserError: a file cannot be decoded any more.
         """
         size = self.size if isinstance(self.size, int) else self.size(rng.epoch)
-        images = np.empty((len(photographs), size, size, 3), dtype=np.uint8)
-        for photograph, target in zip(photographs, images, strict=True):
-            part = self._decode(photograph, self._draw(photograph, rng), size)
+        rectangles = np.array([self._draw(photograph, rng) for photograph in photographs])
+        _, rows = rows_of(photographs, rng)
+        chosen = photographs[rows]
+        images = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
+        for photograph, rectangle, target in zip(
+            chosen, rectangles[rows].tolist(), images, strict=True
+        ):
+            part = self._decode(photograph, rectangle, size)
             cv2.resize(part, (size, size), target, interpolation=cv2.INTER_AREA)
         return images
 
@@ -253,7 +262,8 @@ class RandomFlip:
         Returns:
             `images`.
         """
-        return mirror(images, rng.random(len(images)) < 0.5)
+        count, rows = rows_of(images, rng)
+        return mirror(images, rng.random(count)[rows] < 0.5)
 
 
 class AlternatingFlip:

@@ -1,10 +1,26 @@
 """Images with a rectangle of another, and labels to match."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.augmentation.draw import Draw
+
+
+class Mix(NamedTuple):
+    """What is pasted into the images of a batch.
+
+    Attributes:
+        rows, columns: the rectangle.
+        others: of which image of the batch, (batch,).
+        share: of the images' area that the rectangle takes.
+    """
+
+    rows: slice
+    columns: slice
+    others: np.ndarray
+    share: np.float32
 
 
 class CutMix:
@@ -36,14 +52,30 @@ class CutMix:
         Returns:
             Images and labels, each of the shape and type it had.
         """
-        if rng.epoch >= self.until or rng.random() >= self.probability:
+        mix = self.draw(images.shape[1:3], rng)
+        if mix is None:
             return images, labels
-        size = np.array(images.shape[1:3])
+        # The right side is a copy, made before anything is pasted.
+        images[:, mix.rows, mix.columns] = images[mix.others, mix.rows, mix.columns]
+        return images, mixed(labels, labels[mix.others], mix.share)
+
+    def draw(self, size: tuple[int, int], rng: Draw) -> Mix | None:
+        """Draws what is pasted into a batch; None where nothing is.
+
+        Args:
+            size: height and width of the images.
+            rng: the batch's, where everything is drawn from.
+        """
+        if rng.epoch >= self.until or rng.random() >= self.probability:
+            return None
+        size = np.array(size)
         part = np.rint(size * np.sqrt(1 - rng.beta(self.alpha, self.alpha))).astype(int)
         corner = rng.integers(size) - part // 2
         (top, left), (bottom, right) = np.maximum(corner, 0), np.minimum(corner + part, size)
-        others = rng.permutation(len(images))
-        # The right side is a copy, made before anything is pasted.
-        images[:, top:bottom, left:right] = images[others, top:bottom, left:right]
-        pasted = np.float32((bottom - top) * (right - left) / size.prod())
-        return images, labels * (1 - pasted) + labels[others] * pasted
+        share = np.float32((bottom - top) * (right - left) / size.prod())
+        return Mix(slice(top, bottom), slice(left, right), rng.permutation(rng.count), share)
+
+
+def mixed(labels: np.ndarray, others: np.ndarray, share: np.float32) -> np.ndarray:
+    """Returns labels of images of which a share is taken by other images, of other labels."""
+    return labels * (1 - share) + others * share

@@ -38,11 +38,11 @@ class TrivialAugment:
         """
         if rng.epoch >= self.until:
             return images
-        count = len(images)
-        chosen = rng.random(count) < self.probability
-        kinds = rng.integers(len(OPERATIONS), size=count)
-        strengths = rng.integers(LEVELS, size=count) / (LEVELS - 1)
-        signs = rng.choice((-1, 1), count)
+        count, rows = rng.count, rng.rows
+        chosen = rng.random(count)[rows] < self.probability
+        kinds = rng.integers(len(OPERATIONS), size=count)[rows]
+        strengths = rng.integers(LEVELS, size=count)[rows] / (LEVELS - 1)
+        signs = rng.choice((-1, 1), count)[rows]
         for kind, operation in enumerate(OPERATIONS.values()):
             these = np.flatnonzero(chosen & (kinds == kind))
             if len(these):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import keras
 
 
+# Where launchers say how many processes they have started.
+LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 BACKENDS = ("tensorflow", "jax", "torch")  # Keras's other ones cannot train
 
 
@@ -83,6 +85,32 @@ def gpu_names() -> list[str]:
 
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return []
+
+
+def join(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> int:
+    """Joins the other processes of a run, if there are others; comes before `start`.
+
+    Args:
+        coordinator, processes, process: see `jax_only.join`. If left out, they are looked for where
+            Slurm or Open MPI have started more than one process.
+
+    Returns:
+        Which of the processes this one is, from 0.
+
+    Raises:
+        UserError: the backend is not JAX, or the others are not there.
+    """
+    launched = any(int(os.environ.get(name, 1)) > 1 for name in LAUNCHERS)
+    if os.environ.get("KERAS_BACKEND") == "jax" and (coordinator or launched):
+        from pipeline.backend import jax_only
+
+        with quiet():  # Gloo tells on stdout whom it has found
+            return jax_only.join(coordinator, processes, process)
+    if coordinator:
+        raise UserError("only JAX trains in several processes: set KERAS_BACKEND=jax")
+    return 0  # what a launcher has started are runs of their own
 
 
 def available_devices(limit: int | None = None) -> Devices:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+
+import numpy as np
 
 from pipeline.errors import UserError
 
@@ -23,12 +26,19 @@ class Devices:
         processes: how many there are, each with as many devices.
         process: which of them this one is, from 0.
         scope: makes the context in which the network is built, compiled, trained and asked.
+        gathered: makes an array (processes, n) of arrays (n,), one of each process.
+        agreed: for several processes, tells whether they all stop now because one of them has got
+            SIGTERM; each asks after every step, with the same numbers, which rise.
+        part: called by a process that is done, waits until all are.
     """
 
     names: tuple[str, ...] = (platform.machine(),)
     processes: int = 1
     process: int = 0
     scope: Callable[[], AbstractContextManager] = nullcontext
+    gathered: Callable[[np.ndarray], np.ndarray] = np.atleast_2d
+    agreed: Callable[[int], bool] | None = None
+    part: Callable[[], None] = lambda: None
 
     @property
     def count(self) -> int:
@@ -62,6 +72,24 @@ class Devices:
             choice = f"choose {' or '.join(fitting)}" if fitting else "use fewer devices"
             raise UserError(
                 f"a batch of {size} images cannot be divided among {self.count} devices: {choice}"
+            )
+
+    def refuse_different(self, what: bytes) -> None:
+        """Makes sure that all processes are about to do the same.
+
+        Args:
+            what: that this one is about to do.
+
+        Raises:
+            UserError: another one is about to do something else.
+        """
+        digests = self.gathered(np.frombuffer(hashlib.sha256(what).digest(), np.uint8))
+        different = np.flatnonzero((digests != digests[0]).any(axis=1))
+        if len(different):
+            raise UserError(
+                f"process {different[0]} of {self.processes} has other options, another version of "
+                "this program or its packages, other images or another checkpoint than process 0: "
+                "start all of them alike"
             )
 
 

@@ -4,9 +4,57 @@ import platform
 from itertools import groupby
 
 import jax
-import keras
+from jax.experimental import multihost_utils
+from keras.distribution import DataParallel, TensorLayout
 
 from pipeline.backend.devices import Devices
+from pipeline.errors import UserError
+
+# In seconds. A process that is not heard of for so long has died, or hangs, and the others end.
+SILENCE = 30
+# So long the others are waited for by one that ends early because of an error.
+LEAVE = 10
+# So long the last ones wait for the first one's reports and files.
+REPORTS = 3600
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> int:
+    """Joins the other processes of a run; comes before any device is looked at.
+
+    Args:
+        coordinator: host and port where process 0 listens, such as `node1:1234`.
+        processes: how many there are.
+        process: which of them this one is, from 0.
+
+    What is None is what Slurm or Open MPI say.
+
+    Returns:
+        Which of the processes this one is.
+
+    Raises:
+        UserError: the others are not there, or nothing says where they are.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            heartbeat_timeout_seconds=SILENCE,
+            shutdown_timeout_seconds=LEAVE,
+        )
+        multihost_utils.sync_global_devices("the run begins")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of this run do not find each other: {error}") from error
+    return jax.process_index()
+
+
+class _DataParallel(DataParallel):
+    """Lets every process have all of the probabilities, and not those of its own images alone."""
+
+    def get_tensor_layout(self, path: str) -> TensorLayout | None:
+        if path.endswith("softmax/output"):
+            return TensorLayout([None, None], self.device_mesh)
+        return None
 
 
 def devices(limit: int | None) -> Devices:
@@ -23,7 +71,23 @@ def devices(limit: int | None) -> Devices:
     names = tuple(d.device_kind if d.platform != "cpu" else platform.machine() for d in used)
     if len(used) == 1:
         return Devices(names)
-    distribution = keras.distribution.DataParallel(
+    distribution = _DataParallel(
         devices=[f"{device.platform}:{device.id}" for device in used], auto_shard_dataset=False
     )
-    return Devices(names, jax.process_count(), jax.process_index(), distribution.scope)
+    if jax.process_count() == 1:
+        return Devices(names, scope=distribution.scope)
+    return Devices(
+        names,
+        jax.process_count(),
+        jax.process_index(),
+        distribution.scope,
+        multihost_utils.process_allgather,
+        multihost_utils.reached_preemption_sync_point,
+        _part,
+    )
+
+
+def _part() -> None:
+    # Its own barrier would not wait for as long.
+    client = jax._src.distributed.global_state.client
+    client.wait_at_barrier("the run has ended", REPORTS * 1000)

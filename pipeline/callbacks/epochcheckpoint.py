@@ -31,6 +31,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         history: of the run; whoever keeps it adds each epoch before this callback hears of its end.
             Without one, checkpoints have none, and there is no `best.hdf5`.
         options: of the run, JSON-able; stored in every checkpoint.
+        writes: whether this process writes; if not, another one does it.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         start_at: int = 0,
         history: History | None = None,
         options: dict | None = None,
+        writes: bool = True,
     ):
         super().__init__()
         self.output_path = Path(output_path)
@@ -48,10 +50,13 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.history = {} if history is None else history
         self.options = options or {}
         self._start = start_at
+        self._writes = writes
         self._best: float | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Reads the score that a new best checkpoint has to beat."""
+        if not self._writes:
+            return
         self.output_path.mkdir(parents=True, exist_ok=True)
         self._best = _best_accuracy(self.output_path)
         resumed = checkpoint_path(self.output_path, self._start)
@@ -64,13 +69,15 @@ class EpochCheckpoint(keras.callbacks.Callback):
         Called once the first of them has ended: by `on_epoch_end`, and before it by whoever writes
         other files of that epoch, which a kill could leave at odds with the newest checkpoint.
         """
-        if self.epoch == self._start:
+        if self._writes and self.epoch == self._start:
             _abandon_later(self.output_path, self._start)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the checkpoint of the epoch that has just ended."""
         self.put_later_aside()
         previous, self.epoch = self.epoch, self.epoch + 1
+        if not self._writes:
+            return
         path = checkpoint_path(self.output_path, self.epoch)
         state = {"epoch": self.epoch, "history": self.history, "options": self.options}
         save_checkpoint(path, self.model, state)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import keras
@@ -21,15 +22,22 @@ class StopOnSignal(keras.callbacks.Callback):
     Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
     thread that reads the interpreter's wake-up pipe answers, and counts, immediately.
 
+    Args:
+        agreed: for one of several processes that have to stop after the same batch: tells after a
+            batch, given how many there have been, whether this is the one. It knows by itself of
+            SIGTERM, which it gets when another signal comes.
+
     Raises:
         Interrupted: from `fit`, once the batch has ended.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self):
+    def __init__(self, agreed: Callable[[int], bool] | None = None):
         super().__init__()
         self.received: int | None = None
+        self._agreed = agreed
+        self._batches = 0
 
     def __enter__(self) -> "StopOnSignal":
         self._pipe = os.pipe()
@@ -39,7 +47,8 @@ class StopOnSignal(keras.callbacks.Callback):
             number: signal.signal(number, self._receive)
             for number in self.SIGNALS
             # Started with nohup, a run is to outlive its terminal.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+            if (number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN)
+            and not (number == signal.SIGTERM and self._agreed)
         }
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -57,6 +66,8 @@ class StopOnSignal(keras.callbacks.Callback):
     def _receive(self, number: int, frame: object) -> None:
         # Comes before the next line of Python, so that no further batch begins.
         self.received = number
+        if self._agreed:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _listen(self) -> None:
         asked = False
@@ -81,5 +92,6 @@ class StopOnSignal(keras.callbacks.Callback):
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        if self.received is not None:
-            raise Interrupted(self.received)
+        self._batches += 1
+        if self._agreed(self._batches) if self._agreed else self.received is not None:
+            raise Interrupted(self.received or signal.SIGTERM)

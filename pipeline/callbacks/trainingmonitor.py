@@ -24,6 +24,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         json_path: the history, and beside it the same as CSV; without it none is written.
         start_at: epochs already trained. The history of a resumed run is trimmed to them.
         history: the epochs already trained; by default what `json_path` holds.
+        writes: whether this process writes; if not, another one does it.
         drawn_with: more arguments of `plot`, such as `title`.
 
     Raises:
@@ -36,6 +37,7 @@ class TrainingMonitor(keras.callbacks.Callback):
         json_path: str | Path | None = None,
         start_at: int = 0,
         history: History | None = None,
+        writes: bool = True,
         **drawn_with: Any,
     ):
         super().__init__()
@@ -44,12 +46,14 @@ class TrainingMonitor(keras.callbacks.Callback):
         if history is None and start_at > 0 and self.json_path and self.json_path.exists():
             history = histories.read_history(self.json_path)
         self.history = histories.trimmed(history or {}, start_at)
-        self._drawn_with = drawn_with
+        self._writes, self._drawn_with = writes, drawn_with
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the epoch to the history, the learning rate included, and writes the files."""
         learning_rate = last_learning_rate(self.model.optimizer)
         histories.append(self.history, logs or {}, learning_rate)
+        if not self._writes:
+            return
         if self.json_path:
             write_atomically(self.json_path, json.dumps(self.history) + "\n")
             write_atomically(self.json_path.with_suffix(".csv"), histories.as_csv(self.history))

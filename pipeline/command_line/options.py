@@ -173,8 +173,13 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
     add("--workers", type=positive_int, metavar="N", help=workers)
-    devices = "the most GPUs to train on (default: all)"
+    devices = "the most GPUs to train on, in each process (default: all)"
     add("--devices", type=positive_int, metavar="N", help=devices)
+    place = "where process 0 of several listens, any free port of its machine; Slurm and Open MPI "
+    place += "say it by themselves"
+    add("--coordinator", metavar="HOST:PORT", help=place)
+    add("--processes", type=positive_int, metavar="N", help="with --coordinator: how many")
+    add("--process", type=_rank, metavar="I", help="with --coordinator: which this is, from 0")
     parser.set_defaults(**vars(defaults))
     return parser
 
@@ -248,8 +253,31 @@ def existing_file(text: str) -> str:
     return text
 
 
+def parse_cluster(
+    parser: Parser, argv: Sequence[str] | None = None
+) -> tuple[str | None, int | None, int | None]:
+    """Returns --coordinator, --processes and --process, which are given together or not at all.
+
+    Anything else that is wrong with the command line ends the script here, before the other
+    processes are waited for.
+    """
+    args = parser.parse_args(argv)
+    cluster = (args.coordinator, args.processes, args.process)
+    if cluster != (None, None, None):
+        if None in cluster:
+            parser.error("--coordinator, --processes and --process go together")
+        if args.process >= args.processes:
+            parser.error(f"--process {args.process} of {args.processes}: they count from 0")
+        if not args.coordinator.rpartition(":")[2].isdigit():
+            parser.error(f"--coordinator {args.coordinator}: give a host and a port, as node1:1234")
+    return cluster
+
+
 def parse_training(
-    parser: Parser, experiment: Experiment, argv: Sequence[str] | None = None
+    parser: Parser,
+    experiment: Experiment,
+    argv: Sequence[str] | None = None,
+    locked: bool = True,
 ) -> tuple[Options, Checkpoint | None, dict[Path, TextIO]]:
     """Parses the command line, under which the options of the checkpoint to go on from lie.
 
@@ -260,6 +288,8 @@ def parse_training(
         parser: from `training_parser`.
         experiment: the one that the parser was made for.
         argv: the command line without the script's name.
+        locked: whether this process locks the folder that it looks for a checkpoint in; of several
+            processes only one does.
 
     Returns:
         The options, resolved; the checkpoint if training goes on from one; and the locks, by
@@ -273,7 +303,7 @@ def parse_training(
     args = _parsed(parser, argv)
     options = _options(experiment, args)
     _refuse_files(options)
-    checkpoint, locks = _checkpoint(parser, args, options, experiment)
+    checkpoint, locks = _checkpoint(parser, args, options, experiment, locked)
     if checkpoint is None:
         chosen_network(parser, experiment.architecture, options)
         if options.weights and not os.path.exists(options.weights):
@@ -354,7 +384,11 @@ def command_again(argv: Sequence[str], learning_rate: float | None = None) -> st
 
 
 def _checkpoint(
-    parser: Parser, args: argparse.Namespace, options: Options, experiment: Experiment
+    parser: Parser,
+    args: argparse.Namespace,
+    options: Options,
+    experiment: Experiment,
+    locked: bool,
 ) -> tuple[Checkpoint | None, dict[Path, TextIO]]:
     named = getattr(args, "checkpoint", None)
     start_epoch = getattr(args, "start_epoch", None)
@@ -378,7 +412,7 @@ def _checkpoint(
         from pipeline.files.lock import lock, real
 
         folder = real(Path(options.checkpoints))
-        if folder.is_dir():  # none is made yet, as the start may be refused
+        if locked and folder.is_dir():  # none is made yet, as the start may be refused
             # From now on: what another run writes after the reading would be trained once more.
             locks[folder] = lock(folder)
         checkpoint = newest_checkpoint(Path(options.checkpoints))
@@ -489,6 +523,10 @@ def _glued(argument: str, option: str) -> bool:
 
 def _text(value: object) -> str:
     return one_line(" ".join(map(str, value if isinstance(value, (list, tuple)) else [value])))
+
+
+def _rank(text: str) -> int:
+    return _number(text, int, 0)
 
 
 def _seed(text: str) -> int:

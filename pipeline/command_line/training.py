@@ -1,5 +1,6 @@
 """A training script from its command line to its exit."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pipeline.command_line.options import (
     Parser,
     command_again,
     command_to_go_on,
+    parse_cluster,
     parse_training,
     training_parser,
 )
@@ -41,11 +43,15 @@ def parse_and_train(
         UserError: see `pipeline.training.experiment.train`; divergence is among them.
         Interrupted: a signal ended the training; how to go on has been printed.
     """
-    options, checkpoint, locks = parse_training(parser, experiment, argv)
+    cluster = parse_cluster(parser, argv)
 
-    # Only now, so that --help and wrong options are answered at once.
+    # Only now, so that --help and wrong options are answered at once; and so is Keras, below.
     from pipeline import backend
 
+    chief = backend.join(*cluster) == 0
+    if not chief:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    options, checkpoint, locks = parse_training(parser, experiment, argv, locked=chief)
     backend.start(options.precision)
     try:
         train(

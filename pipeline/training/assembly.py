@@ -15,6 +15,7 @@ from pipeline.augmentation.geometry import (
 )
 from pipeline.augmentation.mixing import CutMix
 from pipeline.augmentation.trivialaugment import TrivialAugment
+from pipeline.backend.devices import Devices
 from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBatches
 from pipeline.io.dataset import Dataset
 from pipeline.io.photographs import Photographs
@@ -67,7 +68,7 @@ def make_batches(
     seed: int = 0,
     start_epoch: int = 0,
     workers: int = 1,
-    divided: bool = False,
+    devices: Devices | None = None,
 ) -> tuple[TrainingBatches, EvaluationBatches]:
     """Makes the batches of a run.
 
@@ -78,11 +79,13 @@ def make_batches(
         seed: of the run.
         start_epoch: epochs already trained.
         workers: threads that make batches ahead.
-        divided: whether several devices divide every batch among them.
+        devices: that divide every batch among them.
 
     Raises:
         ValueError: the recipe has images grow that are no photographs.
     """
+    devices = devices or Devices()
+    share = (devices.process, devices.processes)
     classes = len(data.label_names) if recipe.one_hot else None
     plain = recipe.epochs - recipe.plain_epochs
     images, first = data.train_images, []
@@ -105,6 +108,7 @@ def make_batches(
         workers=workers,
         one_hot=classes,
         mixer=CutMix(recipe.cutmix, recipe.cutmix_alpha, until=plain) if recipe.cutmix else None,
+        share=share,
     )
     evaluation = EvaluationBatches(
         data.test_images,
@@ -113,7 +117,8 @@ def make_batches(
         preprocess,
         workers,
         classes,
-        padded=divided,
+        padded=devices.count > 1,
+        share=share,
     )
     return training, evaluation
 

@@ -275,6 +275,7 @@ def train(
     run.follow(recipe)
     run.recognise(data)
     devices.refuse_undivided(recipe.batch_size, len(data.train_images))
+    run.refuse_different(data)
 
     architecture = replace(
         experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)
@@ -289,7 +290,7 @@ def train(
         options.seed,
         run.start_epoch,
         options.workers,
-        divided=devices.count > 1,
+        devices,
     )
     name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""
@@ -327,11 +328,14 @@ def train(
                 spec.preprocessor.preprocess,
                 options.workers,
                 padded=devices.count > 1,
+                share=train_batches.share,
             )
         predictions = predict(classifier.network, batches, data.label_names)
+    if devices.chief:
         run.report(predictions)
         run.save_model(classifier.network, spec, history)
-    run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
+        run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
+    devices.part()
     return Result(classifier.network, spec, history, predictions)
 
 

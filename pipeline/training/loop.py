@@ -41,7 +41,7 @@ def fit(
         test_batches: for the validation after every epoch.
         run: options and files.
         schedule: learning rate by epoch; None where the optimizer has one by step.
-        more_callbacks: called after an epoch's checkpoint is written.
+        more_callbacks: called after an epoch's checkpoint is written, by the process that does.
 
     Returns:
         The history of all epochs, those before the start epoch included.
@@ -67,10 +67,20 @@ def fit(
             classifier.optimizer.iterations.assign(run.start_epoch * train_batches.steps_per_epoch)
     backend.accelerate(classifier.network, classifier.optimizer)
     monitor = TrainingMonitor(
-        run.curve_path, run.history_path, run.start_epoch, run.history, **run.drawn_with
+        run.curve_path,
+        run.history_path,
+        run.start_epoch,
+        run.history,
+        writes=run.devices.chief,
+        **run.drawn_with,
     )
     writer = EpochCheckpoint(
-        run.checkpoints, options.every, run.start_epoch, monitor.history, run.remembered
+        run.checkpoints,
+        options.every,
+        run.start_epoch,
+        monitor.history,
+        run.remembered,
+        writes=run.devices.chief,
     )
     if run.start_epoch == options.epochs or stalled(run.history, options.patience):
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
@@ -85,7 +95,7 @@ def fit(
             print(f"no higher validation accuracy for {options.patience} epochs: training ends")
             classifier.stop_training = True
 
-    stop, progress = StopOnSignal(), Progress(train_batches.batch_size)
+    stop, progress = StopOnSignal(run.devices.agreed), Progress(train_batches.batch_size)
     callbacks = [
         stop,
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
@@ -99,7 +109,7 @@ def fit(
         monitor,
         writer,
         keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled),
-        *more_callbacks,
+        *(more_callbacks if run.devices.chief else []),
         *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
     ]
     started = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -122,10 +123,11 @@ class Run:
         self.options_path = output / f"{experiment.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((real(output), real(self.checkpoints)))
-        self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
+        if self.devices.chief:
+            self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
         self._model_path = Path(options.model) if options.model else None
         self._refuse_to_overwrite()
-        if self._model_path:
+        if self._model_path and self.devices.chief:
             self._prepare_model(folders)
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.remembered["backend"]:
@@ -171,6 +173,28 @@ class Run:
         if trained["fingerprint"] != found["fingerprint"]:
             print("note: the pictures are not those that this run was begun with")
         self.remembered |= found
+
+    def refuse_different(self, data: Dataset) -> None:
+        """Makes sure that all processes of the run are about to do the same.
+
+        Args:
+            data: what it is trained and validated on.
+
+        Raises:
+            UserError: another one has other options, images, packages or another checkpoint.
+        """
+        labels = [data.train_labels, data.test_labels]
+        what = {
+            # Each machine may have a copy of the images in a place of its own.
+            "options": self.remembered | {"data": None},
+            "labels": [hashlib.sha256(part.tobytes()).hexdigest() for part in labels],
+            "mean": data.mean.tolist(),
+            "start_epoch": self.start_epoch,
+            "history": self.history,
+            "versions": _versions(),
+            "commit": _commit(),
+        }
+        self.devices.refuse_different(json.dumps(what).encode())
 
     def _prepare_model(self, locked: Iterable[Path]) -> None:
         path = self._model_path
@@ -268,6 +292,8 @@ class Run:
             images_per_second: speed by epoch since the start epoch, once the training has ended.
             seconds: that these epochs took, validation and checkpoints included.
         """
+        if not self.devices.chief:
+            return
         record = {
             "command": self._command,
             "options": self.remembered,
