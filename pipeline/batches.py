@@ -122,6 +122,7 @@ class TrainingBatches(ImageBatches):
             result is turned into float32.
         seed: of the permutations and the augmentation.
         start_epoch: epochs already trained; batch 0 is the first of the epoch after them.
+        start_batch: batches of that epoch already trained, by which batch 0 is a later one.
         mixer: applied to the batch in the end; its labels have to be one-hot.
     """
 
@@ -137,12 +138,13 @@ class TrainingBatches(ImageBatches):
         one_hot: int | None = None,
         mixer: CutMix | None = None,
         share: tuple[int, int] = WHOLE,
+        start_batch: int = 0,
     ):
         super().__init__(images, labels, batch_size, workers, one_hot, share)
         self.steps = tuple(steps)
         self.mixer = mixer
         self.seed = seed
-        self.start_epoch = start_epoch
+        self.start_epoch, self.start_batch = start_epoch, start_batch
         self.steps_per_epoch = max(1, len(images) // batch_size)
         self._passes = 0  # that Keras has begun
         self._permutation: tuple[int, np.ndarray] = (-1, np.empty(0))
@@ -205,7 +207,7 @@ class TrainingBatches(ImageBatches):
         return images, mixed(labels[own], labels[others], mix.share)
 
     def _batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        epoch, step = divmod(index, self.steps_per_epoch)
+        epoch, step = divmod(self.start_batch + index, self.steps_per_epoch)
         return self.batch(self.start_epoch + epoch, step)
 
     def _order(self, epoch: int) -> np.ndarray:

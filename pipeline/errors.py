@@ -19,12 +19,14 @@ class Stopped(Exception):
     """Training has ended before its last epoch.
 
     Attributes:
-        epochs: completed since the run was started.
-        checkpoint: the last completed epoch's; None if the run has none yet.
+        advanced: whether there is a checkpoint that this run has written.
+        checkpoint: the last one, or else what the run went on from; None if there is none.
+        batch: how many batches it is after the last completed epoch.
     """
 
-    epochs: int = 0
+    advanced: bool = False
     checkpoint: Path | None = None
+    batch: int = 0
 
 
 class Diverged(Stopped):

@@ -6,12 +6,14 @@ test_kill_storm.py.
 """
 
 import shutil
+import signal
 from dataclasses import replace
 
 import keras
 import pytest
 from toy import experiment
 
+from pipeline.errors import Interrupted
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
@@ -87,6 +89,52 @@ def assert_resume_is_exact(toy, precision, tmp_path):
         assert go_on("resumed", workers=4) == straight
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+class Interruption(keras.callbacks.Callback):
+    """Has this process get SIGTERM in a batch, or in the validation of an epoch."""
+
+    def __init__(self, epoch, batch=None):
+        super().__init__()
+        self.place = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.place:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_test_begin(self, logs=None):
+        if (self.epoch, None) == self.place:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "toy",
+    [pytest.param(PLAIN, id="plain"), pytest.param(MODERN, marks=pytest.mark.jax, id="modern")],
+)
+def test_resume_amid_an_epoch_is_exact(toy, tmp_path):
+    def options(name):
+        return Options(output=str(tmp_path / name), epochs=2, resume=True, class_weights="balanced")
+
+    train(toy, options("straight"))
+    checkpoints = tmp_path / "again" / "checkpoints"
+    for place, reached in (
+        ((0, 0), "epoch_0_plus_1_batches.hdf5"),
+        ((0, 1), "epoch_0_plus_2_batches.hdf5"),
+        ((0, None), "epoch_1.hdf5"),
+        ((1, 1), "epoch_1_plus_2_batches.hdf5"),
+    ):
+        newest = newest_checkpoint(checkpoints)
+        with pytest.raises(Interrupted):
+            train(toy, options("again"), newest, callbacks=[Interruption(*place)])
+        assert newest_checkpoint(checkpoints).path.name == reached
+    train(toy, options("again"), newest_checkpoint(checkpoints))
+    for name in ("checkpoints/epoch_2.hdf5", "checkpoints/best.hdf5", "toy.json"):
+        ours, straight = (tmp_path / run / name for run in ("again", "straight"))
+        assert ours.read_bytes() == straight.read_bytes(), name
+    assert not list(checkpoints.glob("*_plus_*"))
 
 
 def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):

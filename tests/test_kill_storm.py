@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -50,7 +50,9 @@ RESULTS = [
         ".pdf",
     )
 ]
-FILES = re.compile(r"epoch_\d+\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS))
+FILES = re.compile(
+    r"epoch_\d+(_plus_\d+_batches)?\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS)
+)
 TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")
 
 
@@ -132,6 +134,30 @@ def assert_same_end(output: Path, straight: Path) -> None:
 
 def killed_before(event: str, name: str, since: str = "") -> Callable[[], None]:
     return partial(signal_before, event, name, signal.SIGKILL, since)
+
+
+OFTEN = ["--checkpoint-minutes", 1e-9]  # after each of an epoch's two batches but the last
+AMID = "epoch_1_plus_1_batches.hdf5"
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "reached"),
+    [
+        ("os.rename", AMID, "epoch_1.hdf5, epoch 1\n"),
+        ("open", ".epoch_2.hdf5.tmp", f"{AMID}, epoch 1 and 1 batches\n"),
+        ("os.remove", AMID, "epoch_2.hdf5, epoch 2\n"),
+    ],
+)
+def test_a_kill_amid_an_epoch_costs_no_more_than_what_came_after_its_last_checkpoint(
+    event, name, reached, go_on, straight, tmp_path
+):
+    output = tmp_path / "output"
+    killed = go_on(output, *OFTEN, first=killed_before(event, name))
+    assert finish(killed) == -signal.SIGKILL
+    assert_nothing_is_lost(output, straight)
+    assert finish(go_on(output, *OFTEN)) == 0
+    assert reached in output.with_suffix(".log").read_text()
+    assert_same_end(output, straight)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +321,9 @@ def kill_at_random(process: BaseProcess, output: Path, rng: np.random.Generator)
     return struck[0] if struck else "no write"
 
 
-def storm(kills: int, seed: int, go_on: Callable, straight: Path, folder: Path) -> Counter:
+def storm(
+    kills: int, seed: int, go_on: Callable, straight: Path, folder: Path, more: Sequence = ()
+) -> Counter:
     """Kills runs that go on and on, and counts in the midst of which write."""
     rng = np.random.default_rng(seed)
     struck = Counter()
@@ -303,7 +331,7 @@ def storm(kills: int, seed: int, go_on: Callable, straight: Path, folder: Path) 
         output = folder / f"run_{number}"
         exit_status = None
         while exit_status != 0:
-            process = go_on(output, first=slow_disk)
+            process = go_on(output, *more, first=slow_disk)
             under_way = kill_at_random(process, output, rng) if struck.total() < kills else None
             exit_status = finish(process)
             assert exit_status in (0, -signal.SIGKILL), output.with_suffix(".log").read_text()
@@ -320,6 +348,7 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(go_on, straigh
 
 
 @pytest.mark.slow
-def test_the_full_storm(go_on, straight, tmp_path):
-    struck = storm(200, seed=2, go_on=go_on, straight=straight, folder=tmp_path)
+@pytest.mark.parametrize(("kills", "more"), [(200, []), (100, OFTEN)], ids=["", "amid epochs"])
+def test_the_full_storm(kills, more, go_on, straight, tmp_path):
+    struck = storm(kills, 2, go_on, straight, tmp_path, more)
     print(struck.total(), "kills:", dict(struck.most_common()))

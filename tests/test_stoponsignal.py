@@ -71,14 +71,46 @@ def test_training_ends_after_the_batch_in_which_the_signal_comes(number, capfd):
     assert "stopping after this batch; once more stops at once" in capfd.readouterr().err
 
 
-def test_validation_ends_after_its_batch_and_the_epoch_does_not_count():
-    stop, ended = StopOnSignal(), []
-    recorder = Recorder(stop, "test", 0, signal.SIGINT)
-    behind = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+def test_before_training_ends_amid_an_epoch_it_is_saved():
+    saved = []
+    stop = StopOnSignal(saved.append)
     with pytest.raises(Interrupted):
-        fit(stop, recorder, behind)
-    assert recorder.begun == [*TRAINING, ("test", 0)]
-    assert ended == []
+        fit(stop, Recorder(stop, "train", 2, signal.SIGTERM))
+    assert saved == [3]
+
+
+@pytest.mark.parametrize("place", [("train", 3), ("test", 0)])
+def test_the_end_of_an_epoch_is_waited_for(place, capfd):
+    ended, saved = [], []
+    stop = StopOnSignal(saved.append)
+    recorder = Recorder(stop, *place, signal.SIGINT)
+    before = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with pytest.raises(Interrupted):
+        fit(stop, recorder, before)
+    assert recorder.begun == [*TRAINING, ("test", 0), ("test", 1)]
+    assert (ended, saved) == ([0], [])
+    under_way = {"train": "batch", "test": "validation"}[place[0]]
+    assert f"stopping after this {under_way};" in capfd.readouterr().err
+
+
+def test_processes_that_have_to_stop_together_agree_on_the_batch():
+    asked = []
+
+    def agreed(batch):
+        asked.append(batch)
+        return batch == 2
+
+    stop = StopOnSignal(agreed=agreed)
+    recorder = Recorder(stop)
+    before = signal.getsignal(signal.SIGTERM)
+    notes = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: asked.append(signal.getsignal(signal.SIGTERM))
+    )
+    with pytest.raises(Interrupted) as interruption:
+        fit(stop, recorder, notes)
+    assert asked == [before, 1, 2]  # who agrees has the signal
+    assert recorder.begun == TRAINING[:2]
+    assert interruption.value.signal_number == signal.SIGTERM
 
 
 def test_without_a_signal_training_goes_to_its_end():

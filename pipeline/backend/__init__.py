@@ -89,7 +89,7 @@ def gpu_names() -> list[str]:
 
 def join(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
-) -> int:
+) -> int | None:
     """Joins the other processes of a run, if there are others; comes before `start`.
 
     Args:
@@ -97,7 +97,7 @@ def join(
             Slurm or Open MPI have started more than one process.
 
     Returns:
-        Which of the processes this one is, from 0.
+        Which of the processes this one is, from 0; None if it is the only one.
 
     Raises:
         UserError: the backend is not JAX, or the others are not there.
@@ -110,7 +110,7 @@ def join(
             return jax_only.join(coordinator, processes, process)
     if coordinator:
         raise UserError("only JAX trains in several processes: set KERAS_BACKEND=jax")
-    return 0  # what a launcher has started are runs of their own
+    return None  # what a launcher has started are runs of their own
 
 
 def available_devices(limit: int | None = None) -> Devices:

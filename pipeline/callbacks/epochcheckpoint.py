@@ -1,13 +1,22 @@
 """Checkpoints from which training goes on exactly as if it had never stopped."""
 
+import math
 import os
+import time
 from pathlib import Path
 
 import keras
+import numpy as np
+from keras import ops
 
 from pipeline.errors import UserError
 from pipeline.files.atomic import replace_durably, write_atomically
-from pipeline.files.checkpoints import best_path, checkpoint_path, checkpoints
+from pipeline.files.checkpoints import (
+    best_path,
+    checkpoint_path,
+    checkpoints,
+    checkpoints_under_way,
+)
 from pipeline.files.modelfile import read_checkpoint, save_checkpoint
 from pipeline.training.history import History
 
@@ -21,6 +30,10 @@ class EpochCheckpoint(keras.callbacks.Callback):
     was resumed from.
     `best.hdf5` is the checkpoint with the highest `val_accuracy` that the folder has seen.
 
+    Amid an epoch that takes longer than `minutes`, and whenever `save_under_way` is called, there
+    is one of the epochs so far and the batches after them, in the place of the last such one. It
+    holds the weights that are trained, where the others hold the averages, if there are any.
+
     A run that starts from an earlier epoch than the folder's latest moves the later checkpoints to
     a subfolder `abandoned_1` (or 2, 3, ...), so that the newest is always the run's own.
 
@@ -31,7 +44,13 @@ class EpochCheckpoint(keras.callbacks.Callback):
         history: of the run; whoever keeps it adds each epoch before this callback hears of its end.
             Without one, checkpoints have none, and there is no `best.hdf5`.
         options: of the run, JSON-able; stored in every checkpoint.
+        start_batch: batches already trained of the next epoch.
+        minutes: from one checkpoint to the next amid an epoch.
         writes: whether this process writes; if not, another one does it.
+
+    Attributes:
+        path: of the last checkpoint that was written; None if there is none yet.
+        batch: how many batches it is after the last completed epoch.
     """
 
     def __init__(
@@ -41,6 +60,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         start_at: int = 0,
         history: History | None = None,
         options: dict | None = None,
+        start_batch: int = 0,
+        minutes: float = math.inf,
         writes: bool = True,
     ):
         super().__init__()
@@ -49,7 +70,10 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.epoch = start_at
         self.history = {} if history is None else history
         self.options = options or {}
-        self._start = start_at
+        self.path: Path | None = None
+        self.batch = 0
+        self._start, self._start_batch = start_at, start_batch
+        self._seconds = 60 * minutes
         self._writes = writes
         self._best: float | None = None
 
@@ -58,6 +82,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         if not self._writes:
             return
         self.output_path.mkdir(parents=True, exist_ok=True)
+        for left in self.output_path.glob(".epoch_*_plus_*_batches.hdf5.tmp"):
+            left.unlink()  # by a kill; another time the number of batches may be another
         self._best = _best_accuracy(self.output_path)
         resumed = checkpoint_path(self.output_path, self._start)
         if resumed.exists():
@@ -69,8 +95,28 @@ class EpochCheckpoint(keras.callbacks.Callback):
         Called once the first of them has ended: by `on_epoch_end`, and before it by whoever writes
         other files of that epoch, which a kill could leave at odds with the newest checkpoint.
         """
-        if self._writes and self.epoch == self._start:
-            _abandon_later(self.output_path, self._start)
+        if self._writes and self.path is None:
+            _abandon_later(self.output_path, self._start, self._start_batch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Writes a checkpoint if it is time to."""
+        if time.monotonic() - self._saved >= self._seconds and batch + 1 < self.params["steps"]:
+            self.save_under_way(batch + 1)
+
+    def save_under_way(self, batch: int) -> None:
+        """Writes the checkpoint of an epoch after so many of its batches."""
+        self._saved = time.monotonic()
+        if not self._writes:
+            return
+        variables = [*self.model.weights, *self.model.optimizer.variables]
+        if not all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in variables):
+            return  # the epoch will not end well
+        self.put_later_aside()
+        self._save(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes the checkpoint of the epoch that has just ended."""
@@ -78,12 +124,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
         previous, self.epoch = self.epoch, self.epoch + 1
         if not self._writes:
             return
-        path = checkpoint_path(self.output_path, self.epoch)
-        state = {"epoch": self.epoch, "history": self.history, "options": self.options}
-        save_checkpoint(path, self.model, state)
-        if previous > self._start and previous % self.every:
+        self._save()
+        # Where it is not the one to keep, nor the one that the run was resumed from.
+        if previous % self.every and (previous, 0) != (self._start, self._start_batch):
             checkpoint_path(self.output_path, previous).unlink(missing_ok=True)
-        self._keep_if_best(path)
+        self._keep_if_best(self.path)
+
+    def _save(self, batch: int = 0) -> None:
+        path = checkpoint_path(self.output_path, self.epoch, batch)
+        state = {"epoch": self.epoch, "history": self.history, "options": self.options}
+        save_checkpoint(path, self.model, state | ({"batch": batch} if batch else {}))
+        self.path, self.batch = path, batch
+        for earlier in checkpoints_under_way(self.output_path).values():
+            if earlier != path:
+                earlier.unlink()
 
     def _keep_if_best(self, path: Path) -> None:
         accuracy = self.history.get("val_accuracy", [])
@@ -99,8 +153,10 @@ def _best_accuracy(folder: Path) -> float | None:
         return None
 
 
-def _abandon_later(folder: Path, epoch: int) -> None:
-    later = [path for number, path in checkpoints(folder).items() if number > epoch]
+def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
+    places = {(number, 0): path for number, path in checkpoints(folder).items()}
+    places |= checkpoints_under_way(folder)
+    later = [path for place, path in places.items() if place > (epoch, batch)]
     if not later:
         return
     number = 1
@@ -109,7 +165,8 @@ def _abandon_later(folder: Path, epoch: int) -> None:
     aside.mkdir()
     for path in later:
         path.rename(aside / path.name)
-    print(f"checkpoints after epoch {epoch} were moved to {aside}", flush=True)
+    place = f"epoch {epoch}{f' and {batch} batches' if batch else ''}"
+    print(f"checkpoints after {place} were moved to {aside}", flush=True)
 
 
 def _replace_by_copy(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 import keras
 
@@ -15,6 +16,9 @@ from pipeline.errors import Interrupted
 class StopOnSignal(keras.callbacks.Callback):
     """Ends `fit` after the batch in which SIGINT (Ctrl+C), SIGTERM or SIGHUP arrives.
 
+    Where it arrives in an epoch's last batch or in the validation, whose half is worth nothing, it
+    ends after the epoch.
+
     Used as a context manager around `fit` and as one of its callbacks. A second signal ends the
     process at once, with the status 128 + its number. A run that ignores SIGHUP, as under
     nohup, goes on ignoring it.
@@ -23,21 +27,29 @@ class StopOnSignal(keras.callbacks.Callback):
     thread that reads the interpreter's wake-up pipe answers, and counts, immediately.
 
     Args:
+        save: called with the number of the epoch's batches so far, before training ends amid an
+            epoch.
         agreed: for one of several processes that have to stop after the same batch: tells after a
             batch, given how many there have been, whether this is the one. It knows by itself of
             SIGTERM, which it gets when another signal comes.
 
     Raises:
-        Interrupted: from `fit`, once the batch has ended.
+        Interrupted: from `fit`, once the batch or the epoch has ended.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, agreed: Callable[[int], bool] | None = None):
+    def __init__(
+        self,
+        save: Callable[[int], None] = lambda batch: None,
+        agreed: Callable[[int], bool] | None = None,
+    ):
         super().__init__()
         self.received: int | None = None
-        self._agreed = agreed
+        self._save, self._agreed = save, agreed
         self._batches = 0
+        self._stopping = False
+        self._under_way = "batch"
 
     def __enter__(self) -> "StopOnSignal":
         self._pipe = os.pipe()
@@ -81,17 +93,36 @@ class StopOnSignal(keras.callbacks.Callback):
                 os._exit(128 + number)
             asked = True
             with suppress(OSError):  # the terminal may be gone
-                print("\nstopping after this batch; once more stops at once", file=sys.stderr)
+                how = f"stopping after this {self._under_way}; once more stops at once"
+                print(f"\n{how}", file=sys.stderr)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stops training."""
-        self._stop_if_asked()
+        """Stops training, unless the epoch has no batch left."""
+        if not self._asked():
+            return
+        if batch + 1 < self.params["steps"]:
+            self._save(batch + 1)
+            self._stop()
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Lets the validation come to its end."""
+        self._under_way = "validation"
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Stops validation; its epoch counts as not completed."""
-        self._stop_if_asked()
+        """Agrees with other processes, if there are any."""
+        self._asked()
 
-    def _stop_if_asked(self) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Stops after the epoch."""
+        self._under_way = "batch"
+        if self._stopping or (self.received is not None and not self._agreed):
+            self._stop()
+
+    def _asked(self) -> bool:
         self._batches += 1
-        if self._agreed(self._batches) if self._agreed else self.received is not None:
-            raise Interrupted(self.received or signal.SIGTERM)
+        asked = self._agreed(self._batches) if self._agreed else self.received is not None
+        self._stopping |= asked
+        return asked
+
+    def _stop(self) -> NoReturn:
+        raise Interrupted(self.received or signal.SIGTERM)

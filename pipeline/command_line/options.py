@@ -29,6 +29,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
 # which images they have not seen.
 OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
+# Which of them the order of the batches of an epoch depends on.
+OF_THE_EPOCH = ("batch_size", "seed")
 # What options were called by earlier versions, whose checkpoints still have them.
 FORMER_NAMES = {"hdf5": "data"}
 
@@ -167,6 +169,8 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
         add_network_options(parser, experiment.architecture)
     every = "keep the checkpoint of every Nth epoch (default: %(default)s)"
     add("--every", type=positive_int, metavar="N", help=every)
+    minutes = "also write one amid an epoch, so often in minutes (default: %(default)g)"
+    add("--checkpoint-minutes", type=_positive_float, metavar="M", help=minutes)
     seed = "of all that is random; the same gives the same run (default: %(default)s)"
     add("--seed", type=_seed, metavar="S", help=seed)
     precision = "bfloat16 for GPUs, and CPUs with AMX; float16 for GPUs (default: %(default)s)"
@@ -320,7 +324,8 @@ def parse_training(
     # In the same output folder, below which the model lies if nothing else is said.
     saved = _options(experiment, _parsed(parser, [*arguments, f"--output={options.output}"]))
     options = _options(experiment, _parsed(parser, arguments + argv))
-    print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}")
+    batches = f" and {checkpoint.batch} batches" if checkpoint.batch else ""
+    print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{batches}")
     changed = []
     for name, option in _flags(parser).items():
         old, new = getattr(saved, name), getattr(options, name)
@@ -334,8 +339,14 @@ def parse_training(
                 f"{_text(new)}: leave the option out to go on, or start a run of its own without "
                 "the checkpoint"
             )
+        if name in OF_THE_EPOCH and checkpoint.batch:
+            raise UserError(
+                f"{checkpoint.path} was written amid an epoch with {option} {_text(old)}, and this "
+                f"run asks for {_text(new)}: leave the option out to go on, or name the checkpoint "
+                "of a whole epoch"
+            )
         changed.append(f"  {option}: {_text(old)} -> {_text(new)}")
-    if checkpoint.epoch > options.epochs:
+    if (checkpoint.epoch, checkpoint.batch) > (options.epochs, 0):
         raise UserError(
             f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs "
             f"{options.epochs}"

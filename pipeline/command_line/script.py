@@ -13,29 +13,34 @@ def run(main: Callable[[], None]) -> None:
     _let_everything_be_printed()
     try:
         main()
-    except BadImages as error:
-        sys.exit(_complain(f"{error}; --skip-bad goes on without them"))
-    except UserError as error:
-        sys.exit(_complain(str(error)))
-    except ModuleNotFoundError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if (status := status_of(error)) is None:
+            raise
+        sys.exit(status)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Says what is wrong, if the user can mend it; returns the exit status, None for a defect."""
+    if isinstance(error, BadImages):
+        return _complain(f"{error}; --skip-bad goes on without them")
+    if isinstance(error, UserError):
+        return _complain(str(error))
+    if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
         if package in ("", "pipeline", "config"):
-            raise
-        sys.exit(
-            _complain(
-                f"the package {package} is missing: run 'source .venv/bin/activate' first "
-                "('make demo' sets .venv up)"
-            )
+            return None
+        return _complain(
+            f"the package {package} is missing: run 'source .venv/bin/activate' first "
+            "('make demo' sets .venv up)"
         )
-    except Interrupted as interruption:
-        sys.exit(128 + interruption.signal_number)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
         place = f"{error.filename}: " if error.filename else ""
-        sys.exit(_complain(f"{place}{error.strerror or error}"))
+        return _complain(f"{place}{error.strerror or error}")
+    return None
 
 
 def _let_everything_be_printed() -> None:

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from pipeline.command_line import script
 from pipeline.command_line.options import (
@@ -16,6 +18,11 @@ from pipeline.command_line.options import (
 )
 from pipeline.errors import Diverged, Interrupted, Stopped, UserError
 from pipeline.training.experiment import Experiment, train
+
+# What errors say of libraries by which processes exchange their sums.
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "coordination service")
+# In seconds. Once process 0 has gone, the others cannot even say what was wrong.
+PARTING = 2
 
 
 def run_training(description: str, experiment: Experiment) -> None:
@@ -48,9 +55,21 @@ def parse_and_train(
     # Only now, so that --help and wrong options are answered at once; and so is Keras, below.
     from pipeline import backend
 
-    chief = backend.join(*cluster) == 0
-    if not chief:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    process = backend.join(*cluster)
+    if process is None:
+        _parse_and_train(parser, experiment, argv, chief=True)
+        return
+    with _ending_alone(process):
+        if process:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _parse_and_train(parser, experiment, argv, chief=process == 0)
+
+
+def _parse_and_train(
+    parser: Parser, experiment: Experiment, argv: Sequence[str] | None, chief: bool
+) -> None:
+    from pipeline import backend
+
     options, checkpoint, locks = parse_training(parser, experiment, argv, locked=chief)
     backend.start(options.precision)
     try:
@@ -74,6 +93,31 @@ def parse_and_train(
         raise UserError(f"{stop}; {place}; with a lower rate: {command}") from stop
 
 
+@contextmanager
+def _ending_alone(process: int) -> Iterator[None]:
+    """Ends one of several processes at once if an error ends its work.
+
+    In good order it would wait for the others, while they wait for what it was to do.
+    """
+    try:
+        yield
+    except Interrupted:  # as all of them are
+        raise
+    except Exception as error:
+        if any(sign in str(error) for sign in SIGNS_OF_LOSS):
+            error = UserError(
+                "another process of this run has ended or is out of reach: start all of them "
+                f"again, with --resume; {error}"
+            )
+        status = script.status_of(error)
+        if status is None:
+            traceback.print_exc()
+        if process == 0:
+            time.sleep(PARTING)
+        sys.stdout.flush()
+        os._exit(status or 1)
+
+
 def _way_on(stop: Stopped, experiment: Experiment, learning_rate: float | None) -> tuple[str, str]:
     """Returns where a run that has stopped stands, and the command that goes on from there.
 
@@ -82,9 +126,10 @@ def _way_on(stop: Stopped, experiment: Experiment, learning_rate: float | None) 
         experiment: what it trains.
         learning_rate: shown in the command, to be edited; None leaves it out.
     """
-    if not stop.epochs:
+    if not stop.advanced:
         # Without --resume, which could find the checkpoints of a branch that this run was to leave.
         after = f" after {stop.checkpoint}" if stop.checkpoint else ""
         return f"no epoch was completed{after}", command_again(sys.argv, learning_rate)
     command = command_to_go_on(sys.argv, experiment.watched, learning_rate)
-    return f"the last completed epoch is in {stop.checkpoint}", command
+    what = f"{stop.batch} batches of an epoch are" if stop.batch else "the last completed epoch is"
+    return f"{what} in {stop.checkpoint}", command

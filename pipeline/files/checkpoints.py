@@ -1,4 +1,7 @@
-"""A folder of checkpoints, `epoch_{N}.hdf5`, with the best one, `best.hdf5`."""
+"""A folder of checkpoints, `epoch_{N}.hdf5`, with the best one, `best.hdf5`.
+
+Of an epoch under way there may be `epoch_{N}_plus_{M}_batches.hdf5`, N epochs being completed.
+"""
 
 import re
 import sys
@@ -8,11 +11,12 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.modelfile import Checkpoint, read_checkpoint
 
 _NAME = re.compile(r"epoch_(\d+)\.hdf5")
+_UNDER_WAY = re.compile(r"epoch_(\d+)_plus_(\d+)_batches\.hdf5")
 
 
-def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Returns where the checkpoint of an epoch lies."""
-    return folder / f"epoch_{epoch}.hdf5"
+def checkpoint_path(folder: Path, epoch: int, batch: int = 0) -> Path:
+    """Returns where the checkpoint after so many epochs, and batches of the next, lies."""
+    return folder / (f"epoch_{epoch}_plus_{batch}_batches.hdf5" if batch else f"epoch_{epoch}.hdf5")
 
 
 def best_path(folder: Path) -> Path:
@@ -27,6 +31,13 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
+def checkpoints_under_way(folder: Path) -> dict[tuple[int, int], Path]:
+    """Returns the checkpoints of epochs under way: by completed epochs and batches after them."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    matches = {file: _UNDER_WAY.fullmatch(file.name) for file in files}
+    return {(int(match[1]), int(match[2])): file for file, match in matches.items() if match}
+
+
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """Returns the latest whole checkpoint of a folder, None where it has none at all.
 
@@ -36,7 +47,8 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         UserError: the folder has checkpoints, and all are damaged.
     """
     damage = None
-    for path in checkpoints(folder).values():
+    whole = {(epoch, 0): path for epoch, path in checkpoints(folder).items()}
+    for _, path in sorted((whole | checkpoints_under_way(folder)).items(), reverse=True):
         try:
             checkpoint = read_checkpoint(path)
         except UserError as error:

@@ -1,8 +1,9 @@
 """Model files and checkpoints: Keras's HDF5 format, sealed with a checksum.
 
 A file holds what `keras.models.load_model` needs and, in a checkpoint, a group `training` beside
-it: all variables of the optimizer and, as JSON, the epoch, the history and the options. Keras
-itself does not bring back an optimizer from `.hdf5`, so that group is read here.
+it: all variables of the optimizer and, as JSON, the epoch, the history and the options; amid an
+epoch its batches so far and the variables of its metrics as well. Keras itself does not bring back
+an optimizer from `.hdf5`, so that group is read here.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class Checkpoint:
         weights: of the network.
         optimizer: its variables.
         averages: those of the weights; None where the file has none.
+        batch: number of batches after the last completed epoch.
+        metrics: the variables of the metrics of the epoch that these batches belong to; None where
+            there are none.
     """
 
     path: Path
@@ -61,6 +65,8 @@ class Checkpoint:
     weights: Weights
     optimizer: list[np.ndarray]
     averages: list[np.ndarray] | None
+    batch: int = 0
+    metrics: list[np.ndarray] | None = None
 
     def restore(self, classifier: Classifier) -> None:
         """Gives a classifier the checkpoint's weights, its optimizer and averages their variables.
@@ -128,7 +134,8 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
     Args:
         path: the file.
         classifier: its network, and what its optimizer and its averages remember.
-        state: `epoch`, `history` and `options`, JSON-able; see `Checkpoint`.
+        state: `epoch`, `history` and `options`, JSON-able; see `Checkpoint`. With `batch`, the
+            metrics of the epoch are kept as well.
 
     Raises:
         OSError: the file could not be written; what was there still is.
@@ -137,7 +144,11 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
     def add_training(file: h5py.File) -> None:
         group = file.create_group("training")
         group["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
-        variables = {"optimizer": classifier.optimizer.variables, "averages": _averages(classifier)}
+        variables = {
+            "optimizer": classifier.optimizer.variables,
+            "averages": _averages(classifier),
+            "metrics": classifier.metrics_variables if state.get("batch") else [],
+        }
         for name, values in variables.items():
             if values:
                 saved = group.create_group(name)
@@ -199,17 +210,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         weights = _read_weights(file)
         optimizer = _read_variables(group, "optimizer")
         averages = _read_variables(group, "averages") if "averages" in group else None
+        metrics = _read_variables(group, "metrics") if "metrics" in group else None
     try:
         training = json.loads(state)
-        epoch, options = training["epoch"], training["options"]
+        epoch, options, batch = training["epoch"], training["options"], training.get("batch", 0)
         history = histories.checked(training["history"])
         if type(epoch) is not int or epoch < 0 or not isinstance(options, dict):
             raise ValueError(f"its epoch is {epoch} and its options are {options}")
+        if type(batch) is not int or batch < 0 or (batch > 0) != (metrics is not None):
+            raise ValueError(f"its batch is {batch}")
         if histories.epochs(history) not in (0, epoch):
             raise ValueError(f"its history does not end with epoch {epoch}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a checkpoint: its state cannot be read") from error
-    return Checkpoint(path, epoch, history, options, weights, optimizer, averages)
+    return Checkpoint(path, epoch, history, options, weights, optimizer, averages, batch, metrics)
 
 
 def load_body(path: str | Path, model: keras.Model) -> None:

@@ -69,6 +69,7 @@ def make_batches(
     start_epoch: int = 0,
     workers: int = 1,
     devices: Devices | None = None,
+    start_batch: int = 0,
 ) -> tuple[TrainingBatches, EvaluationBatches]:
     """Makes the batches of a run.
 
@@ -80,6 +81,7 @@ def make_batches(
         start_epoch: epochs already trained.
         workers: threads that make batches ahead.
         devices: that divide every batch among them.
+        start_batch: batches already trained of the epoch after `start_epoch`.
 
     Raises:
         ValueError: the recipe has images grow that are no photographs.
@@ -109,6 +111,7 @@ def make_batches(
         one_hot=classes,
         mixer=CutMix(recipe.cutmix, recipe.cutmix_alpha, until=plain) if recipe.cutmix else None,
         share=share,
+        start_batch=start_batch,
     )
     evaluation = EvaluationBatches(
         data.test_images,

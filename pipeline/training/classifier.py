@@ -101,11 +101,7 @@ class Classifier(keras.Model):
         """Does what Keras's `fit` does; the epochs of `TrainingBatches` come exactly."""
         if isinstance(x, TrainingBatches):
             kwargs = {"steps_per_epoch": x.steps_per_epoch, "shuffle": False} | kwargs
-            x = x.endless()
-            if self._sizes_vary and keras.backend.backend() == "tensorflow":
-                from pipeline.backend import tensorflow_only
-
-                x = tensorflow_only.batches_of_any_size(x)
+            x = self.endless(x)
         return super().fit(x, *args, **kwargs)
 
     def compute_metrics(
@@ -119,6 +115,14 @@ class Classifier(keras.Model):
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight > 0, "float32")
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def endless(self, batches: TrainingBatches) -> Any:
+        """Returns the batches of all epochs as what Keras's `fit` takes for one sequence."""
+        if self._sizes_vary and keras.backend.backend() == "tensorflow":
+            from pipeline.backend import tensorflow_only
+
+            return tensorflow_only.batches_of_any_size(batches.endless())
+        return batches.endless()
 
     def start_averages(self) -> None:
         """Lets the averages of statistics start from what the statistics are now."""

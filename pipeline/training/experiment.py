@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline.errors import one_line
+from pipeline.errors import Interrupted, one_line
 from pipeline.nn.spec import Architecture
 from pipeline.training.recipe import Recipe
 
@@ -163,6 +163,7 @@ class Options:
         model: file of the final model.
         resume: whether results and checkpoints of this run may be there already.
         every: which epochs' checkpoints stay: multiples of this number.
+        checkpoint_minutes: from one checkpoint to the next amid an epoch, if it takes as long.
         seed: of the initial weights, the order of the images and the augmentation.
         precision: Keras's dtype policy, as it was given to `backend.start`.
         workers: threads that make batches.
@@ -189,6 +190,7 @@ class Options:
     model: str | None = None
     resume: bool = False
     every: int = 5
+    checkpoint_minutes: float = 10.0
     seed: int = 42
     precision: str = "float32"
     workers: int = 2
@@ -291,6 +293,7 @@ def train(
         run.start_epoch,
         options.workers,
         devices,
+        run.start_batch,
     )
     name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""
@@ -315,7 +318,11 @@ def train(
             "validation": data.test_part,
             "regularized": bool(classifier.losses),
         }
-        history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+        try:
+            history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+        except Interrupted:
+            devices.part()  # the checkpoint may not be written yet
+            raise
 
         images, batches = data.test_images, test_batches
         if data.final_images is not None:

@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from pipeline import backend
 from pipeline.batches import EvaluationBatches, TrainingBatches, reading
 from pipeline.callbacks.averagedweights import AveragedWeights
+from pipeline.callbacks.continuedepoch import ContinuedEpoch
 from pipeline.callbacks.divergenceguard import DivergenceGuard
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.callbacks.lazycallbacklist import LazyCallbackList
@@ -17,8 +18,7 @@ from pipeline.callbacks.progress import Progress
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
-from pipeline.errors import Stopped
-from pipeline.files.checkpoints import checkpoint_path
+from pipeline.errors import Stopped, UserError
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History, stalled
 from pipeline.training.run import Run
@@ -80,7 +80,9 @@ def fit(
         run.start_epoch,
         monitor.history,
         run.remembered,
-        writes=run.devices.chief,
+        run.start_batch,
+        options.checkpoint_minutes,
+        run.devices.chief,
     )
     if run.start_epoch == options.epochs or stalled(run.history, options.patience):
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
@@ -95,9 +97,9 @@ def fit(
             print(f"no higher validation accuracy for {options.patience} epochs: training ends")
             classifier.stop_training = True
 
-    stop, progress = StopOnSignal(run.devices.agreed), Progress(train_batches.batch_size)
+    stop = StopOnSignal(writer.save_under_way, run.devices.agreed)
+    progress = Progress(train_batches.batch_size)
     callbacks = [
-        stop,
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
         Throughput(train_batches.batch_size),
         progress,
@@ -110,31 +112,43 @@ def fit(
         writer,
         keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled),
         *(more_callbacks if run.devices.chief else []),
-        *([AveragedWeights(restored=checkpoint is not None)] if classifier.averages else []),
+        stop,  # after all that is to be safe by then
     ]
+    if classifier.averages:
+        # Amid an epoch, the weights are what is trained.
+        restored = checkpoint is not None and not checkpoint.batch
+        callbacks.append(AveragedWeights(restored))
+    data, settings = train_batches, {"class_weight": class_weight}
+    steps = train_batches.steps_per_epoch
+    place = {"epochs": options.epochs, "steps": steps}
+    if not run.start_batch:
+        callbacks = LazyCallbackList(callbacks, add_history=True, model=classifier, **place)
+    elif run.start_batch < steps:
+        callbacks = ContinuedEpoch(
+            callbacks, classifier, train_batches, class_weight, checkpoint.metrics, **place
+        )
+        data, settings = callbacks.data, {"steps_per_epoch": steps}
+    else:
+        raise UserError(
+            f"{checkpoint.path} was written after {run.start_batch} batches of an epoch that has "
+            f"{steps} now: put the images back to go on, or name an earlier checkpoint"
+        )
     started = time.monotonic()
     try:
         with progress, stop, reading(train_batches, test_batches):
             fitted = classifier.fit(
-                train_batches,
+                data,
                 validation_data=test_batches,
                 epochs=options.epochs,
                 initial_epoch=run.start_epoch,
-                class_weight=class_weight,
-                callbacks=LazyCallbackList(
-                    callbacks,
-                    add_history=True,
-                    model=classifier,
-                    epochs=options.epochs,
-                    steps=train_batches.steps_per_epoch,
-                ),
+                callbacks=callbacks,
                 verbose=0,
+                **settings,
             )
     except Stopped as stopped:
-        stopped.epochs = writer.epoch - run.start_epoch
-        if stopped.epochs:
-            stopped.checkpoint = checkpoint_path(run.checkpoints, writer.epoch)
-        elif checkpoint:
+        stopped.advanced = writer.path is not None
+        stopped.checkpoint, stopped.batch = writer.path, writer.batch
+        if checkpoint and not stopped.advanced:
             stopped.checkpoint = checkpoint.path
         raise
     seconds = round(time.monotonic() - started)

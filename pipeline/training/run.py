@@ -26,7 +26,7 @@ from pipeline.evaluation.finishedrun import (
     predictions_path,
 )
 from pipeline.files.atomic import discard_unfinished, write_atomically
-from pipeline.files.checkpoints import best_path, checkpoints
+from pipeline.files.checkpoints import best_path, checkpoints, checkpoints_under_way
 from pipeline.files.lock import lock, real
 from pipeline.files.modelfile import Checkpoint, model_history, save_model
 from pipeline.training import history as histories
@@ -83,6 +83,7 @@ class Run:
     Attributes:
         options, checkpoint, devices: as above.
         start_epoch: epochs already trained.
+        start_batch: batches already trained of the epoch after them.
         history: of these epochs.
         remembered: what every checkpoint keeps of the options.
         drawn_with: what the curve says of the run; see `pipeline.figures.curve.plot`.
@@ -110,6 +111,7 @@ class Run:
             "backend": keras.backend.backend(),
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
+        self.start_batch = checkpoint.batch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
         self.drawn_with: dict[str, str | bool] = {}
         self._command = command
@@ -189,7 +191,7 @@ class Run:
             "options": self.remembered | {"data": None},
             "labels": [hashlib.sha256(part.tobytes()).hexdigest() for part in labels],
             "mean": data.mean.tolist(),
-            "start_epoch": self.start_epoch,
+            "start": [self.start_epoch, self.start_batch],
             "history": self.history,
             "versions": _versions(),
             "commit": _commit(),
@@ -268,7 +270,8 @@ class Run:
         if self.checkpoint:
             return
         # A run that has not reached its first checkpoint has none of these, resumed or not.
-        if found := checkpoints(self.checkpoints):
+        under_way = (epoch for epoch, _ in checkpoints_under_way(self.checkpoints))
+        if found := {*checkpoints(self.checkpoints), *under_way}:
             raise UserError(
                 f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
                 f"{another} or folder of checkpoints"
