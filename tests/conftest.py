@@ -138,10 +138,10 @@ def write_checkpoint(tiny_network):
     model = tiny_network()
     model.optimizer.build(model.trainable_variables)
 
-    def write(path, epoch, history=None, options=None):
+    def write(path, epoch, history=None, options=None, batch=0):
         from pipeline.files.modelfile import save_checkpoint
 
-        state = {"epoch": epoch, "history": history or {}, "options": options or {}}
+        state = {"epoch": epoch, "history": history or {}, "options": options or {}, "batch": batch}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(path, model, state)
         return path

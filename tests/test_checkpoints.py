@@ -24,6 +24,21 @@ def test_checkpoints_come_by_epoch_the_latest_first(folder):
     ]
 
 
+def test_the_newest_may_be_of_an_epoch_under_way(folder, write_checkpoint):
+    for epoch, batch in ((9, 40), (10, 7), (10, 12)):
+        write_checkpoint(checkpoint_path(folder, epoch, batch), epoch, batch=batch)
+    newest = newest_checkpoint(folder)
+    assert (newest.epoch, newest.batch, newest.path.name) == (
+        10,
+        12,
+        "epoch_10_plus_12_batches.hdf5",
+    )
+    newest.path.write_bytes(b"damaged")
+    assert newest_checkpoint(folder).batch == 7
+    checkpoint_path(folder, 10, 7).unlink()
+    assert (newest_checkpoint(folder).epoch, newest_checkpoint(folder).batch) == (10, 0)
+
+
 def test_other_files_are_no_checkpoints(folder):
     for name in (
         "best.hdf5",

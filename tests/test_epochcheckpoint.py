@@ -1,7 +1,9 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+from keras import ops
 
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.files.checkpoints import checkpoints, newest_checkpoint
@@ -94,6 +96,82 @@ def test_the_history_of_a_resumed_run_goes_on_where_it_left_off(tmp_path, run):
 def test_a_missing_folder_is_made(tmp_path, run):
     run([0.1], folder=tmp_path / "a" / "b")
     assert epochs(tmp_path / "a" / "b") == [1]
+
+
+# amid an epoch
+
+
+@pytest.fixture
+def under_way(tmp_path, model):
+    """Lets a new callback see the first of four batches of an epoch, and then as many as asked."""
+
+    def under_way(batches=1, start_at=0, **settings):
+        callback = EpochCheckpoint(tmp_path, start_at=start_at, **settings)
+        callback.set_model(model)
+        callback.set_params({"steps": 4})
+        callback.on_train_begin()
+        callback.on_epoch_begin(start_at)
+        for batch in range(batches):
+            callback.on_train_batch_end(batch)
+        return callback
+
+    return under_way
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_where_it_is_time_to_there_is_one_of_the_batches_so_far(tmp_path, under_way, model):
+    callback = under_way(batches=4, minutes=0)  # after the last one the epoch's own comes soon
+    assert names(tmp_path) == ["epoch_0_plus_3_batches.hdf5"]
+    checkpoint = newest_checkpoint(tmp_path)
+    assert (checkpoint.epoch, checkpoint.batch, checkpoint.path) == (0, 3, callback.path)
+    assert len(checkpoint.metrics) == len(model.metrics_variables)
+    callback.on_epoch_end(0, {"loss": 1.0})
+    assert names(tmp_path) == ["epoch_1.hdf5"]
+
+
+def test_where_epochs_take_less_time_there_is_none(tmp_path, under_way):
+    assert under_way(batches=4, minutes=10).path is None
+    assert names(tmp_path) == []
+
+
+def test_weights_that_are_no_numbers_are_not_written(tmp_path, under_way, model):
+    callback = under_way()
+    bias = model.trainable_variables[-1]
+    value = np.array(ops.convert_to_numpy(bias))
+    bias.assign(np.full_like(value, np.nan))
+    callback.save_under_way(1)
+    bias.assign(value)
+    assert names(tmp_path) == []
+    callback.save_under_way(1)
+    assert names(tmp_path) == ["epoch_0_plus_1_batches.hdf5"]
+
+
+def test_the_one_that_a_run_leaves_for_another_branch_is_put_aside(tmp_path, run, under_way):
+    first = run([0.1] * 2, every=1)
+    under_way(start_at=2, history=first.history, minutes=0)
+    callback = under_way(start_at=1, history=first.history, every=1)
+    assert newest_checkpoint(tmp_path).batch == 1
+    callback.save_under_way(2)
+    newest = newest_checkpoint(tmp_path)
+    assert (newest.epoch, newest.batch) == (1, 2)
+    assert names(tmp_path / "abandoned_1") == ["epoch_2.hdf5", "epoch_2_plus_1_batches.hdf5"]
+
+
+def test_what_a_kill_has_left_of_one_is_removed(tmp_path, under_way):
+    (tmp_path / ".epoch_0_plus_7_batches.hdf5.tmp").touch()
+    under_way()
+    assert names(tmp_path) == []
+
+
+def test_of_several_processes_only_one_writes(tmp_path, under_way):
+    callback = under_way(batches=4, minutes=0, writes=False)
+    callback.on_epoch_end(0, {"loss": 1.0})
+    assert callback.epoch == 1
+    assert callback.history["loss"] == [1.0]
+    assert names(tmp_path) == []
 
 
 # the best

@@ -50,9 +50,8 @@ RESULTS = [
         ".pdf",
     )
 ]
-FILES = re.compile(
-    r"epoch_\d+(_plus_\d+_batches)?\.hdf5|best\.hdf5|resnet_cifar10\.hdf5|" + "|".join(RESULTS)
-)
+CHECKPOINT = r"epoch_\d+(_plus_\d+_batches)?\.hdf5"
+FILES = re.compile("|".join([CHECKPOINT, r"best\.hdf5|resnet_cifar10\.hdf5", *RESULTS]))
 TEMPORARY = re.compile(rf"\.({FILES.pattern})\.tmp")
 
 

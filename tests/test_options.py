@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.command_line import options
-from pipeline.command_line.options import parse_training, training_parser
+from pipeline.command_line.options import parse_cluster, parse_training, training_parser
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
 from pipeline.nn.spec import Architecture
@@ -79,6 +79,32 @@ def test_help_is_there_at_once(run_python, script):
     assert result.returncode == 0
     assert result.stderr == ""
     assert result.stdout.startswith(f"usage: {script}")
+
+
+TOGETHER = ("--coordinator", "node1:1234", "--processes", "2", "--process", "1")
+
+
+def test_the_place_among_several_processes_is_given_as_a_whole_or_not_at_all():
+    parser = training_parser("What it does.", WATCHED)
+    assert parse_cluster(parser, TOGETHER) == ("node1:1234", 2, 1)
+    assert parse_cluster(parser, []) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (TOGETHER[:4], "--coordinator, --processes and --process go together"),
+        (TOGETHER[2:], "--coordinator, --processes and --process go together"),
+        ((*TOGETHER, "--process", "2"), "--process 2 of 2: they count from 0"),
+        ((*TOGETHER, "--coordinator", "node1"), "--coordinator node1: give a host and a port"),
+        ((*TOGETHER, "--epoch", "3"), "unrecognized arguments: --epoch 3; did you mean --epochs"),
+    ],
+)
+def test_a_place_that_there_is_not_is_refused_before_others_are_waited_for(argv, complaint, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_cluster(training_parser("What it does.", WATCHED), argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {complaint}")
 
 
 @pytest.mark.parametrize("script", TRAINING_SCRIPTS)
@@ -250,6 +276,12 @@ def test_resume_makes_no_folder_before_all_is_checked(tmp_path):
 def test_options_at_odds_with_the_checkpoint_are_refused(checkpoint, argv, message):
     with pytest.raises(UserError, match=message):
         parsed("--model", str(checkpoint), *argv)
+
+
+def test_a_checkpoint_amid_the_epoch_after_the_last_is_refused(tmp_path, write_checkpoint):
+    path = write_checkpoint(tmp_path / "epoch_3_plus_2_batches.hdf5", 3, None, SAVED, batch=2)
+    with pytest.raises(UserError, match="is at epoch 3 already, past --epochs 3"):
+        parsed("--model", str(path), "--epochs", "3")
 
 
 def test_a_checkpoint_that_has_reached_the_last_epoch_is_no_error(checkpoint):

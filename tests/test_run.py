@@ -94,6 +94,28 @@ def test_a_new_run_does_not_overwrite_checkpoints(run, checkpoint):
     assert checkpoint.exists()
 
 
+@pytest.fixture
+def under_way(output, write_checkpoint):
+    """The checkpoint of an earlier run's first epoch, after two batches."""
+    options = {"script": SCRIPT, "dataset": "toy", "batch_size": 8, "seed": 42}
+    path = output / "checkpoints" / "epoch_0_plus_2_batches.hdf5"
+    return write_checkpoint(path, 0, options=options, batch=2)
+
+
+def test_a_new_run_does_not_overwrite_a_checkpoint_of_an_epoch_under_way(run, under_way):
+    with pytest.raises(UserError, match="checkpoints holds checkpoints of an earlier run up to ep"):
+        run()
+    assert under_way.exists()
+
+
+def test_amid_an_epoch_a_run_goes_on_with_the_same_order_of_images_alone(run, under_way):
+    for name, other in (("batch_size", 4), ("seed", 1)):
+        with pytest.raises(UserError, match=f"was written amid an epoch with {name} .* go on with"):
+            run(resume=True, **{name: other})
+    resumed = run(resume=True)
+    assert (resumed.start_epoch, resumed.start_batch) == (0, 2)
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()

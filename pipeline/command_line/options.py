@@ -29,8 +29,6 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
 # which images they have not seen.
 OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
-# Which of them the order of the batches of an epoch depends on.
-OF_THE_EPOCH = ("batch_size", "seed")
 # What options were called by earlier versions, whose checkpoints still have them.
 FORMER_NAMES = {"hdf5": "data"}
 
@@ -338,12 +336,6 @@ def parse_training(
                 f"{checkpoint.path} was trained with {option} {_text(old)}, and this run asks for "
                 f"{_text(new)}: leave the option out to go on, or start a run of its own without "
                 "the checkpoint"
-            )
-        if name in OF_THE_EPOCH and checkpoint.batch:
-            raise UserError(
-                f"{checkpoint.path} was written amid an epoch with {option} {_text(old)}, and this "
-                f"run asks for {_text(new)}: leave the option out to go on, or name the checkpoint "
-                "of a whole epoch"
             )
         changed.append(f"  {option}: {_text(old)} -> {_text(new)}")
     if (checkpoint.epoch, checkpoint.batch) > (options.epochs, 0):

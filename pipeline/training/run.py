@@ -129,11 +129,23 @@ class Run:
             self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
         self._model_path = Path(options.model) if options.model else None
         self._refuse_to_overwrite()
+        if self.start_batch:
+            self._refuse_other_order()
         if self._model_path and self.devices.chief:
             self._prepare_model(folders)
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.remembered["backend"]:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
+
+    def _refuse_other_order(self) -> None:
+        for name in ("batch_size", "seed"):
+            now = self.remembered[name]
+            if (before := self.checkpoint.options.get(name, now)) != now:
+                raise UserError(
+                    f"{self.checkpoint.path} was written amid an epoch with {name} {before}, and "
+                    f"with {now} its images would come in another order: go on with {before}, or "
+                    "from the checkpoint of a whole epoch"
+                )
 
     def follow(self, recipe: Recipe) -> None:
         """Remembers the recipe that the run trains by.
