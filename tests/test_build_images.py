@@ -179,7 +179,7 @@ def test_a_run_on_unfinished_or_damaged_files_takes_one_line(folder, packed, tmp
     content = bytearray(part.read_bytes())
     content[-1000] ^= 1
     part.write_bytes(content)
-    assert ".jpg is damaged: build the files again" in refused(*options)
+    assert ".jpg is damaged: remove this file and store.json, and start" in refused(*options)
     (target / "store.json").unlink()
     assert f"{target} is unfinished: start the build again" in refused(*options)
 

@@ -217,6 +217,25 @@ def test_packing_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     assert contents(tmp_path / "packed") == contents(straight)
 
 
+def test_a_damaged_file_is_built_anew_as_the_message_says(folder, packed):
+    before = contents(packed)
+    damaged = parts(packed)[1]
+    damaged.write_bytes(b"damaged")
+    for remove in (packed / "store.json", damaged):
+        with pytest.raises(UserError, match="remove this file and store"):
+            pack(folder, packed)
+        remove.unlink()
+    pack(folder, packed)
+    assert contents(packed) == before
+
+
+def test_what_a_kill_has_left_goes(folder, packed):
+    before = contents(unfinished(packed))
+    (packed / ".pictures_00099.hdf5.tmp").touch()
+    pack(folder, packed)
+    assert contents(packed).keys() == before.keys() | {"store.json"}
+
+
 def unfinished(store):
     (store / "store.json").unlink()
     return store
@@ -345,7 +364,9 @@ def test_every_byte_of_a_file_of_pictures_counts(packed):
             except UserError as error:
                 damaged.append(str(error))
         (problem,) = damaged
-        assert re.fullmatch(rf"{path}, .*\.jpg is damaged: build the files again", problem)
+        assert re.fullmatch(
+            rf"{path}, .*\.jpg is damaged: remove this file and store.json, .*", problem
+        )
         path.write_bytes(whole)
 
 
@@ -353,7 +374,9 @@ def test_every_byte_of_a_file_of_pictures_counts(packed):
 def test_a_truncated_file_of_pictures_is_refused(packed, kept):
     path = parts(packed)[0]
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=rf"{path} cannot be used \(.*: build the files again"):
+    with pytest.raises(
+        UserError, match=rf"{path} cannot be used \(.*: remove this file and store.json"
+    ):
         PhotographStore(packed)
 
 

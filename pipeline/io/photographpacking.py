@@ -63,6 +63,8 @@ def pack_photographs(
             pictures.
     """
     with lock(folder):
+        for left in folder.glob(f".{PARTS}.tmp"):  # by a kill
+            left.unlink()
         states = {name: state_of(file) for name, file in pictures.items()}
         parts = _earlier_parts(folder, states, short_side or 0)
         packed = {name for part in parts for name in part.names()}
@@ -82,6 +84,7 @@ def pack_photographs(
             refuse_bad(bad, len(pictures), skip_bad)
         if not parts:
             raise UserError(f"{folder} gets no pictures: none can be used")
+        parts.sort(key=lambda part: part.path)
         seals = {part.path.name: part.seal.hex() for part in parts}
         write_atomically(folder / STORE, store_text(seals, titles or {}))
     count = sum(len(part.index) for part in parts)

@@ -25,6 +25,7 @@ from pipeline.io.photographs import Photograph
 PARTS = "pictures_*.hdf5"  # what the files of pictures are called
 STORE = "store.json"  # written last: it says which of them belong together
 STORE_BYTES_LIMIT = 2**26
+REBUILD = f"this file and {STORE}, and start the build again, which packs its pictures anew"
 
 # Names in a file of pictures.
 CONTENT = "content"
@@ -90,7 +91,7 @@ class StoredPhotograph(Photograph):
         """
         content = self.part.read(self.place, self.bytes)
         if digest_of(content) != self.digest:
-            raise UserError(f"{self.path} is damaged: build the files again")
+            raise UserError(f"{self.path} is damaged: remove {REBUILD}")
         return content
 
 
@@ -182,7 +183,7 @@ class StorePart:
         return b"".join(blocks)
 
     def _refused(self, reason: str) -> UserError:
-        return UserError(f"{self.path} cannot be used ({reason}): build the files again")
+        return UserError(f"{self.path} cannot be used ({reason}): remove {REBUILD}")
 
 
 class PhotographStore:
@@ -208,12 +209,14 @@ class PhotographStore:
         self._parts = [StorePart(folder / name) for name in seals]
         for part, expected in zip(self._parts, seals.values(), strict=True):
             if part.seal.hex() != expected:
-                raise UserError(f"{part.path} is not of one build with {folder / STORE}")
+                raise UserError(
+                    f"{part.path} is not of one build with {folder / STORE}: remove {REBUILD}"
+                )
         names = [name for part in self._parts for name in part.names()]
         order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
         self.names = [names[row] for row in order]
         if len(set(names)) < len(names):
-            raise UserError(f"{folder} has a picture twice: build the files again")
+            raise UserError(f"{folder} has a picture twice: remove it and build it again")
         counts = [len(part.index) for part in self._parts]
         self._part = np.repeat(np.arange(len(counts)), counts)[order]
         self._rows = {
