@@ -1,9 +1,11 @@
-"""Evaluate a trained network on images in HDF5 files: rank-1 and rank-5 accuracy, and more.
+"""Evaluate a trained network on images in files: rank-1 and rank-5 accuracy, and more.
 
   python rank_accuracy.py
   python rank_accuracy.py --split val \\
       --model output/checkpoints_tinyimagenet/epoch_70.hdf5
   python rank_accuracy.py --report output
+  python rank_accuracy.py --images ../datasets/imagenet/hdf5 --split val \\
+      --model output/resnet_imagenet.hdf5
 
 By default it is Tiny ImageNet's test split, all 10,000 images in a minute or two on 2 CPU cores.
 The original's best run reached 57.93% rank-1. --report writes precision and recall by class, the
@@ -12,8 +14,10 @@ confusion matrix, and the expected calibration error (arXiv:1706.04599) as text 
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +33,11 @@ from pipeline.command_line.options import (
 from pipeline.errors import UserError, one_line
 
 if TYPE_CHECKING:  # slow to import
+    import numpy as np
+
     from pipeline.evaluation.predictions import Predictions
+    from pipeline.io.dataset import Images
+    from pipeline.nn.spec import NetworkSpec
 
 CONFUSIONS = 20  # the most frequent ones, which are in the text
 
@@ -45,6 +53,8 @@ def main() -> None:
     add("--split", choices=("test", "val"), default="test", help=images)
     built = "where build_tiny_imagenet.py has put its files (default: %(default)s)"
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
+    photographs = "photographs, in a folder or packed, in the place of --hdf5"
+    add("--images", metavar="FOLDER", help=photographs)
     size = "images at a time (default: %(default)s)"
     add("--batch-size", type=positive_int, default=256, metavar="N", help=size)
     add("--save", metavar="FILE", help="keep predictions and labels in this file, as .npz")
@@ -57,8 +67,8 @@ def main() -> None:
     # Only now, so that --help and wrong options are answered at once.
     from pipeline.io.hdf5datasetwriter import FILES
 
-    path = Path(args.hdf5) / FILES[args.split]
-    if not path.exists():
+    path = Path(args.images) if args.images else Path(args.hdf5) / FILES[args.split]
+    if not args.images and not path.exists():
         raise UserError(f"{path}: there is no such file; build_tiny_imagenet.py makes it")
 
     from pipeline import backend
@@ -70,22 +80,22 @@ def main() -> None:
     from pipeline.evaluation.predictions import predict
     from pipeline.files.atomic import write_atomically
     from pipeline.files.modelfile import load_model
-    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator, mean_beside
 
-    # data
-    images = HDF5DatasetGenerator(path)
-
-    # model
-    earlier = architecture.spec(images.images.shape[1:], images.class_names, mean_beside(images))
-    network, spec = load_model(args.model, earlier)
+    # data and model
+    if args.images:
+        network, spec = load_model(args.model)
+        images, labels, names = photographs_of(args, spec)
+    else:
+        images, labels, names, mean = hdf5_images(path)
+        network, spec = load_model(args.model, architecture.spec(images.shape[1:], names, mean))
     for name in ("stages", "filters"):
         saved, asked = getattr(spec, name), getattr(architecture, name)
         if getattr(args, name) and saved != asked:
             raise UserError(f"{args.model} has {name} {saved}, not {asked}")
-    if (spec.image_shape, spec.label_names) != (earlier.image_shape, earlier.label_names):
+    if (spec.image_shape, spec.label_names) != (images.shape[1:], names):
         raise UserError(f"{args.model} is not for the images and classes of {path}")
-    preprocess = spec.preprocessor.preprocess
-    batches = EvaluationBatches(images.images, images.labels, args.batch_size, preprocess)
+    preprocess, workers = spec.preprocessor.preprocess, len(os.sched_getaffinity(0))
+    batches = EvaluationBatches(images, labels, args.batch_size, preprocess, workers)
     backend.accelerate(network)
 
     # report
@@ -93,7 +103,7 @@ def main() -> None:
         Path(args.save).parent.mkdir(parents=True, exist_ok=True)
     if args.report:
         Path(args.report).mkdir(parents=True, exist_ok=True)
-    predictions = predict(network, batches, images.class_names)
+    predictions = predict(network, batches, names)
     rank1, rank5 = predictions.ranks()
     head = (
         f"{args.model} on the {len(predictions.labels)} images of {path}\n"
@@ -112,6 +122,28 @@ def main() -> None:
         write_atomically(f"{report}.txt", head + report_text(predictions))
         write_atomically(f"{report}.json", json.dumps(content, indent=2) + "\n")
         print(f"report: {report}.txt, {report}.json")
+
+
+def hdf5_images(path: Path) -> tuple[Images, np.ndarray, tuple[str, ...], np.ndarray]:
+    """Returns images, labels, names of classes and mean colour of a file."""
+    from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator, mean_beside
+
+    data = HDF5DatasetGenerator(path)
+    return data.images, data.labels, data.class_names, mean_beside(data)
+
+
+def photographs_of(
+    args: argparse.Namespace, spec: NetworkSpec
+) -> tuple[Images, np.ndarray, tuple[str, ...]]:
+    """Returns images, labels and names of classes of a split of photographs."""
+    from pipeline.io.photographfolder import read_photograph_folder
+
+    data = read_photograph_folder(args.images, spec.image_shape[0], centre=spec.centre)
+    if args.split == "val":
+        return data.test_images, data.test_labels, data.label_names
+    if data.final_images is None:
+        raise UserError(f"{args.images} has no folder test: give --split val")
+    return data.final_images, data.final_labels, data.label_names
 
 
 def report_text(predictions: Predictions) -> str:

@@ -1,5 +1,6 @@
 """ImageNet in miniature, from the layouts that it is distributed in to a trained network."""
 
+import json
 import re
 import shutil
 import signal
@@ -173,6 +174,12 @@ def test_from_the_published_folder_to_a_network_that_goes_on_exactly(root, tmp_p
     _, spec = load_model(models[0])
     assert spec.label_names == tuple(TITLES.values())
     assert spec.centre == 0.875
+
+    evaluate = ["rank_accuracy.py", "--images", root / "hdf5", "--model", models[0]]
+    printed = run(*evaluate, "--split", "val")
+    history = json.loads((tmp_path / "straight" / "resnet_imagenet.json").read_text())
+    assert f"rank-1: {history['val_accuracy'][-1]:.2%}\nrank-5: 100.00%" in printed
+    assert "hdf5 has no folder test: give --split val" in refused(*evaluate)
 
 
 @pytest.mark.thorough
