@@ -31,6 +31,7 @@ from pipeline.training.experiment import Options, train
 RECIPE = {
     "nesterov": True, "schedule": "cosine", "warmup_epochs": 1, "label_smoothing": 0.1,
     "ema": 0.5, "flip": "random", "cutmix": 0.5, "batch_size": 10, "epochs": 3,
+    "watched": False, "model": "toy.hdf5",
 }
 
 def run(output, devices, checkpoint=None):
@@ -74,6 +75,7 @@ run(r"{tmp_path}/less", 1, r"{tmp_path}/two/checkpoints/epoch_2.hdf5")
 """
     printed, (one, two, more, less) = divided(code, backend)
     assert "batch 10 = 2 x 5" in printed
+    assert (tmp_path / "two" / "toy.hdf5").exists()
     assert_close(one, two)
     assert_close(one, more)
     assert_close(one, less)

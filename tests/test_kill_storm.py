@@ -143,7 +143,7 @@ AMID = "epoch_1_plus_1_batches.hdf5"
     ("event", "name", "reached"),
     [
         ("os.rename", AMID, "epoch_1.hdf5, epoch 1\n"),
-        ("open", ".epoch_2.hdf5.tmp", f"{AMID}, epoch 1 and 1 batches\n"),
+        ("open", ".epoch_2.hdf5.tmp", f"{AMID}, epoch 1 and batch 1 of the next\n"),
         ("os.remove", AMID, "epoch_2.hdf5, epoch 2\n"),
     ],
 )

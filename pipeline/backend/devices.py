@@ -29,7 +29,7 @@ class Devices:
         gathered: makes an array (processes, n) of arrays (n,), one of each process.
         agreed: for several processes, tells whether they all stop now because one of them has got
             SIGTERM; each asks after every step, with the same numbers, which rise.
-        part: called by a process that is done, waits until all are.
+        meet: waits until all processes are at a point, which has a name.
     """
 
     names: tuple[str, ...] = (platform.machine(),)
@@ -38,7 +38,7 @@ class Devices:
     scope: Callable[[], AbstractContextManager] = nullcontext
     gathered: Callable[[np.ndarray], np.ndarray] = np.atleast_2d
     agreed: Callable[[int], bool] | None = None
-    part: Callable[[], None] = lambda: None
+    meet: Callable[[str], None] = lambda point: None
 
     @property
     def count(self) -> int:

@@ -14,8 +14,8 @@ from pipeline.errors import UserError
 SILENCE = 30
 # So long the others are waited for by one that ends early because of an error.
 LEAVE = 10
-# So long the last ones wait for the first one's reports and files.
-REPORTS = 3600
+# So long a process may look at pictures, or write its report, while the others wait.
+MEETING = 24 * 3600
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> int:
@@ -83,11 +83,10 @@ def devices(limit: int | None) -> Devices:
         distribution.scope,
         multihost_utils.process_allgather,
         multihost_utils.reached_preemption_sync_point,
-        _part,
+        _meet,
     )
 
 
-def _part() -> None:
-    # Its own barrier would not wait for as long.
-    client = jax._src.distributed.global_state.client
-    client.wait_at_barrier("the run has ended", REPORTS * 1000)
+def _meet(point: str) -> None:
+    # Nothing public waits for as long.
+    jax._src.distributed.global_state.client.wait_at_barrier(point, MEETING * 1000)

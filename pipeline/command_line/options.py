@@ -322,8 +322,8 @@ def parse_training(
     # In the same output folder, below which the model lies if nothing else is said.
     saved = _options(experiment, _parsed(parser, [*arguments, f"--output={options.output}"]))
     options = _options(experiment, _parsed(parser, arguments + argv))
-    batches = f" and {checkpoint.batch} batches" if checkpoint.batch else ""
-    print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{batches}")
+    amid = f" and batch {checkpoint.batch} of the next" if checkpoint.batch else ""
+    print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{amid}")
     changed = []
     for name, option in _flags(parser).items():
         old, new = getattr(saved, name), getattr(options, name)

@@ -131,5 +131,7 @@ def _way_on(stop: Stopped, experiment: Experiment, learning_rate: float | None) 
         after = f" after {stop.checkpoint}" if stop.checkpoint else ""
         return f"no epoch was completed{after}", command_again(sys.argv, learning_rate)
     command = command_to_go_on(sys.argv, experiment.watched, learning_rate)
-    what = f"{stop.batch} batches of an epoch are" if stop.batch else "the last completed epoch is"
-    return f"{what} in {stop.checkpoint}", command
+    what = "the last completed epoch"
+    if stop.batch:
+        what = f"training up to batch {stop.batch} of the epoch"
+    return f"{what} is in {stop.checkpoint}", command

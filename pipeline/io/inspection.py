@@ -47,13 +47,16 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look | UserError]:
+def inspect(
+    files: Sequence[str], record: Path | None = None, remember: bool = True
+) -> dict[str, Look | UserError]:
     """Looks at pictures on all cores, with a progress bar on a terminal.
 
     Args:
         files: their paths.
         record: a file that remembers what was found, interrupted or not: of a picture whose size
             and time of change are as they were, it is taken from there.
+        remember: whether what is found is written there.
 
     Returns:
         What is known of each file, or what is wrong with it, in the order of `files`.
@@ -71,7 +74,7 @@ def inspect(files: Sequence[str], record: Path | None = None) -> dict[str, Look 
                 looks[file] = look
                 progress.update()
     finally:
-        if record and new:
+        if record and new and remember:
             _write(record, {f: (states[f], look) for f, look in looks.items()})
     return looks
 

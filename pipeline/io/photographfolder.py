@@ -53,6 +53,7 @@ def read_photograph_folder(
     skip_bad: bool = False,
     record: Path | None = None,
     centre: float = 1.0,
+    remember: bool = True,
 ) -> Dataset:
     """Reads photographs in `<class>/` or `{train,val,test}/<class>/`, after a look at every one.
 
@@ -66,8 +67,9 @@ def read_photograph_folder(
         holdout: share of every class that is validated on where there is no `val`. It is chosen by
             the files' contents: always alike, and the same file twice is on one side.
         skip_bad: whether to go on without pictures that cannot be used.
-        record: where to remember what is known of each picture.
+        record: where what is known of each picture is remembered.
         centre: what of a picture is evaluated on; see `Photographs`.
+        remember: whether anything is written there.
 
     Returns:
         `Photographs`, whose mean is the mean colour of the training pictures.
@@ -84,7 +86,8 @@ def read_photograph_folder(
         gathered, others = store.photographs, ()
     else:
         splits, titles = find_photographs(folder), {}
-        looks = inspect([file for classes in splits for file in all_files(classes)], record)
+        files = [file for classes in splits for file in all_files(classes)]
+        looks = inspect(files, record, remember)
         others = _left_alone(folder)
 
         def gathered(files: list[str]) -> list[Photograph]:

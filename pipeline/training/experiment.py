@@ -125,16 +125,21 @@ class Experiment:
         }
         return replace(options, **missing)
 
-    def read(self, options: Options) -> Dataset:
-        """Reads the data set that resolved options name."""
+    def read(self, options: Options, remember: bool = True) -> Dataset:
+        """Reads the data set that resolved options name.
+
+        Args:
+            options: of the run.
+            remember: whether what is known of photographs is written beside the results.
+        """
         reader = self.datasets[options.dataset]
         if isinstance(reader, str):
             reader = pkgutil.resolve_name(reader)
         if self.size is None:
             return reader(options.data, **({"skip_bad": True} if options.skip_bad else {}))
         record = Path(options.output) / f"{self.name}_pictures.json"
-        settings = (options.size, options.holdout, options.skip_bad, record, self.centre)
-        return reader(options.data, *settings)
+        of_pictures = (options.size, options.holdout, options.skip_bad, record, self.centre)
+        return reader(options.data, *of_pictures, remember)
 
 
 @dataclass(frozen=True)
@@ -269,7 +274,13 @@ def train(
     devices = backend.available_devices(options.devices)
     run = Run(experiment, options, checkpoint, script, command, locks, devices)
 
-    data = experiment.read(options)
+    if devices.chief:
+        data = experiment.read(options)
+        devices.meet("read")
+    else:
+        devices.meet("read")
+        # What the chief has found out about pictures need not be found out again.
+        data = experiment.read(options, remember=False)
     if recipe.holdout:
         data = data.with_held_out(recipe.holdout)
     if not data.may_be_mirrored:
@@ -321,7 +332,7 @@ def train(
         try:
             history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
         except Interrupted:
-            devices.part()  # the checkpoint may not be written yet
+            devices.meet("stopped")  # the checkpoint may not be written yet
             raise
 
         images, batches = data.test_images, test_batches
@@ -342,7 +353,7 @@ def train(
         run.report(predictions)
         run.save_model(classifier.network, spec, history)
         run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
-    devices.part()
+    devices.meet("ended")
     return Result(classifier.network, spec, history, predictions)
 
 

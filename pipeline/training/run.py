@@ -332,7 +332,8 @@ class Run:
 
     def discard_unfinished(self) -> None:
         """Removes what a kill while the run's end was recorded has left."""
-        discard_unfinished(self.options_path)
+        if self.devices.chief:
+            discard_unfinished(self.options_path)
 
     def report(self, predictions: Predictions) -> None:
         """Prints and writes what the trained network has reached."""
