@@ -105,7 +105,8 @@ def test_a_missing_folder_is_made(tmp_path, run):
 def under_way(tmp_path, model):
     """Lets a new callback see the first of four batches of an epoch, and then as many as asked."""
 
-    def under_way(batches=1, start_at=0, **settings):
+    def under_way(batches=1, start_at=0, history=None, **settings):
+        settings["history"] = histories.trimmed(history or {}, start_at)
         callback = EpochCheckpoint(tmp_path, start_at=start_at, **settings)
         callback.set_model(model)
         callback.set_params({"steps": 4})
@@ -170,7 +171,6 @@ def test_of_several_processes_only_one_writes(tmp_path, under_way):
     callback = under_way(batches=4, minutes=0, writes=False)
     callback.on_epoch_end(0, {"loss": 1.0})
     assert callback.epoch == 1
-    assert callback.history["loss"] == [1.0]
     assert names(tmp_path) == []
 
 
