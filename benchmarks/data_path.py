@@ -196,7 +196,7 @@ def _a_core(data: Dataset, repeats: int) -> list[Row]:
 
     def batches(recipe: Recipe) -> int:
         training, _ = _batches(data, recipe, workers=1)
-        return _exhaust(training.batch(0, step) for step in range(OUR_STEPS))
+        return _exhaust(training[step] for step in range(OUR_STEPS))
 
     rates = _rates(repeats, lambda: sum(ours() for _ in range(STEPS)), theirs)
     work = "TrivialAugment's operations on CIFAR-10, images/s a core"

@@ -41,6 +41,14 @@ class Recorder(keras.callbacks.Callback):
         self._begin("test", batch)
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup():
+    """Lets SIGHUP end this process, even where the tests are to outlive their terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def fit(stop, *callbacks):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e-3), loss="mse")
