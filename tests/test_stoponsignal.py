@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.callbacks.stoponsignal import StopOnSignal
+from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
 from pipeline.errors import Interrupted
 
 
@@ -167,7 +167,7 @@ def test_other_signals_are_left_alone():
 # A batch that never ends: C code that neither returns to Python nor holds its lock.
 ENDLESS_BATCH = """
 import ctypes, os, signal
-from pipeline.callbacks.stoponsignal import StopOnSignal
+from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
 with StopOnSignal():
     for number in StopOnSignal.SIGNALS:
         signal.siginterrupt(number, False)
@@ -193,6 +193,9 @@ def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeye
         process.send_signal(first)
         assert select.select([process.stderr], [], [], 60)[0], "no answer"
         assert b"stopping" in os.read(process.stderr.fileno(), 1000)
+        process.send_signal(first)  # as `timeout` does, which is no second request
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=ONE_REQUEST + 0.5)
         process.send_signal(second)
         assert process.wait(timeout=60) == 128 + second
     finally:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -12,6 +13,10 @@ import keras
 
 from pipeline.errors import Interrupted
 
+# Seconds in which signals are one request: `timeout` sends its to a process and to its group, and
+# what a run is started by may pass on a Ctrl+C that the terminal has sent to both.
+ONE_REQUEST = 1.0
+
 
 class StopOnSignal(keras.callbacks.Callback):
     """Ends `fit` after the batch in which SIGINT (Ctrl+C), SIGTERM or SIGHUP arrives.
@@ -19,9 +24,9 @@ class StopOnSignal(keras.callbacks.Callback):
     Where it arrives in an epoch's last batch or in the validation, whose half is worth nothing, it
     ends after the epoch.
 
-    Used as a context manager around `fit` and as one of its callbacks. A second signal ends the
-    process at once, with the status 128 + its number. A run that ignores SIGHUP, as under
-    nohup, goes on ignoring it.
+    Used as a context manager around `fit` and as one of its callbacks. A second signal, more
+    than `ONE_REQUEST` later, ends the process at once, with the status 128 + its number. A run that
+    ignores SIGHUP, as under nohup, goes on ignoring it.
 
     Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
     thread that reads the interpreter's wake-up pipe answers, and counts, immediately.
@@ -82,16 +87,17 @@ class StopOnSignal(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _listen(self) -> None:
-        asked = False
+        asked = None
         while received := os.read(self._pipe[0], 1):
             number = received[0]
             if number not in self.SIGNALS:
                 continue
-            if asked:
-                if number == signal.SIGHUP:
-                    continue  # a shell may send it besides the system
-                os._exit(128 + number)
-            asked = True
+            if asked is not None:
+                # A shell may send SIGHUP besides the system.
+                if number != signal.SIGHUP and time.monotonic() - asked > ONE_REQUEST:
+                    os._exit(128 + number)
+                continue
+            asked = time.monotonic()
             with suppress(OSError):  # the terminal may be gone
                 how = f"stopping after this {self._under_way}; once more stops at once"
                 print(f"\n{how}", file=sys.stderr)
