@@ -68,8 +68,9 @@ def main() -> None:
     from pipeline.io.hdf5datasetwriter import FILES
 
     path = Path(args.images) if args.images else Path(args.hdf5) / FILES[args.split]
-    if not args.images and not path.exists():
-        raise UserError(f"{path}: there is no such file; build_tiny_imagenet.py makes it")
+    if not path.exists():
+        missing = "folder" if args.images else "file; build_tiny_imagenet.py makes it"
+        raise UserError(f"{path}: there is no such {missing}")
 
     from pipeline import backend
 
