@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +76,7 @@ def main() -> None:
     backend.start()
     import numpy as np
 
+    from pipeline.backend import processor
     from pipeline.batches import EvaluationBatches
     from pipeline.evaluation.predictions import predict
     from pipeline.files.atomic import write_atomically
@@ -95,7 +95,7 @@ def main() -> None:
             raise UserError(f"{args.model} has {name} {saved}, not {asked}")
     if (spec.image_shape, spec.label_names) != (images.shape[1:], names):
         raise UserError(f"{args.model} is not for the images and classes of {path}")
-    preprocess, workers = spec.preprocessor.preprocess, len(os.sched_getaffinity(0))
+    preprocess, workers = spec.preprocessor.preprocess, processor.cores()
     batches = EvaluationBatches(images, labels, args.batch_size, preprocess, workers)
     backend.accelerate(network)
 

@@ -47,13 +47,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import data_path
-from benchmarks.contender import (
-    KERAS,
-    OURS,
-    PREDICT_BATCH_SIZE,
-    PYTORCH,
-    PYTORCH_COMPILE,
-)
+from benchmarks.contender import KERAS, OURS, PREDICT_BATCH_SIZE, PYTORCH, PYTORCH_COMPILE
 from benchmarks.table import Row, machine, markdown
 from config import cifar10_config, imagenet_config, images_config, tiny_imagenet_config
 from pipeline.backend import BACKENDS

@@ -13,7 +13,6 @@ them could reach that decodes whole pictures with it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import multiprocessing
 import os
@@ -22,11 +21,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.table import Row, machine, markdown
+from pipeline.backend.processor import cores
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, positive_int
 from pipeline.errors import UserError
@@ -45,11 +46,6 @@ class Work(NamedTuple):
     """The JPEGs in it."""
     size: int
     """Width and height of the images, in pixels."""
-
-
-def cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 # Each yields, without an end, how many images a batch has.
@@ -101,7 +97,11 @@ def pytorch(work: Work) -> Iterator[int]:
     import torch
 
     loader = torch.utils.data.DataLoader(
-        _PillowCrops(work), BATCH_SIZE, shuffle=True, num_workers=cores(), persistent_workers=True
+        _PillowCrops(work),
+        BATCH_SIZE,
+        shuffle=True,
+        num_workers=cores(),
+        persistent_workers=True,
     )
     return (len(images) for _ in itertools.count() for images in loader)
 
@@ -268,7 +268,7 @@ def rows(folder: Path, size: int, count: int, repeats: int) -> list[Row]:
     files = [file for file in found if Path(file).suffix.lower() in (".jpg", ".jpeg")]
     if len(files) < BATCH_SIZE:
         raise UserError(f"{folder} has {len(files)} JPEGs in folders of classes: it takes 64")
-    names = [name for name, (package, *_) in CONTENDERS.items() if _is_installed(package)]
+    names = [name for name, (package, *_) in CONTENDERS.items() if find_spec(package)]
     rates = {name: [] for name in names}
     with ExitStack() as stack:
         work = Work(folder, files, size)
@@ -287,10 +287,6 @@ def rows(folder: Path, size: int, count: int, repeats: int) -> list[Row]:
         for name in names
         if name != OWN
     ]
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The rows of a benchmark's table, and the machine that they were measured on."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,7 +45,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def machine() -> str:
     """Returns the line above a table: the processor, what it can do, and how much of it is used."""
-    cores = len(os.sched_getaffinity(0))
+    cores = processor.cores()
     parts = (processor.name(), *processor.instruction_sets(), f"{cores} core{'s' * (cores > 1)}")
     return f"processor: {', '.join(parts)}"
 

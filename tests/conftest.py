@@ -96,6 +96,16 @@ def tiny_imagenet_sample(miniatures):
 
 
 @pytest.fixture(scope="session")
+def photograph_folder(tmp_path_factory):
+    """120 photographs: windows of the temple and of the flower."""
+    from pipeline.io.miniatures import write_photographs
+
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_cifar10():
     """CIFAR-10 as a folder of pictures, for tests that need it."""
     return DATA_SETS / "cifar10"

@@ -14,8 +14,6 @@ import pytest
 from forkedscript import finish, start
 from processes import interrupted, refused, run
 
-from pipeline.io.miniatures import write_photographs
-
 pytestmark = pytest.mark.thorough
 
 SCRIPT, TRAIN = "build_images.py", "train_images.py"
@@ -24,18 +22,10 @@ PART_BYTES = 20_000
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """120 photographs: windows of the temple and of the flower."""
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def packed(folder, tmp_path_factory):
+def packed(photograph_folder, tmp_path_factory):
     """The folder, packed by a process that nobody disturbed."""
     target, log = tmp_path_factory.mktemp("packed") / "packed", tmp_path_factory.mktemp("log")
-    assert finish(build(folder, target, log / "log")) == 0
+    assert finish(build(photograph_folder, target, log / "log")) == 0
     assert "120 pictures, " in (log / "log").read_text()
     return target
 
@@ -49,8 +39,8 @@ def small_parts(first=None):
         first()
 
 
-def build(folder, target, log, *options, first=None):
-    arguments = ["--images", folder, "--hdf5", target, *options]
+def build(photograph_folder, target, log, *options, first=None):
+    arguments = ["--images", photograph_folder, "--hdf5", target, *options]
     return start(SCRIPT, *arguments, log=log, first=partial(small_parts, first))
 
 
@@ -77,12 +67,14 @@ def slow_disk():
     os.fsync = fsync
 
 
-def test_packing_killed_again_and_again_ends_as_if_nothing_had_been(folder, packed, tmp_path):
+def test_packing_killed_again_and_again_ends_as_if_nothing_had_been(
+    photograph_folder, packed, tmp_path
+):
     straight, rng = contents(packed), np.random.default_rng(0)
     assert len(straight) > 10
     target, reached = tmp_path / "packed", []
     for _ in range(8):
-        process = build(folder, target, tmp_path / "log", first=slow_disk)
+        process = build(photograph_folder, target, tmp_path / "log", first=slow_disk)
         while process.exitcode is None and len(visible(target)) <= len(reached):
             time.sleep(0.001)  # so that each gets ahead of the one before
         process.join(timeout=rng.uniform(0, 0.05))
@@ -95,21 +87,21 @@ def test_packing_killed_again_and_again_ends_as_if_nothing_had_been(folder, pack
         }  # which the next start overwrites
         reached = left
     assert len(reached) >= 8
-    assert finish(build(folder, target, tmp_path / "log")) == 0
+    assert finish(build(photograph_folder, target, tmp_path / "log")) == 0
     assert contents(target) == straight
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_packing_interrupted_goes_on(folder, packed, tmp_path, number):
+def test_packing_interrupted_goes_on(photograph_folder, packed, tmp_path, number):
     from signalled import signal_before
 
     target = tmp_path / "packed"
     first = partial(signal_before, "os.rename", "pictures_00004.hdf5", number)
-    process = build(folder, target, tmp_path / "log", first=first)
+    process = build(photograph_folder, target, tmp_path / "log", first=first)
     assert finish(process) in (-number, 128 + number)
     assert len(visible(target)) == 3
     assert "Traceback" not in (tmp_path / "log").read_text()
-    assert finish(build(folder, target, tmp_path / "log")) == 0
+    assert finish(build(photograph_folder, target, tmp_path / "log")) == 0
     assert contents(target) == contents(packed)
 
 
@@ -117,37 +109,41 @@ def full_disk(room):
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
 
-def test_a_full_disk_is_named_in_one_line_and_with_room_again_it_goes_on(folder, packed, tmp_path):
+def test_a_full_disk_is_named_in_one_line_and_with_room_again_it_goes_on(
+    photograph_folder, packed, tmp_path
+):
     sizes = [len(of) for name, of in sorted(contents(packed).items()) if name.endswith(".hdf5")]
     larger = next(i for i in itertools.count(1) if sizes[i] > max(sizes[:i]))
     target, log = tmp_path / "packed", tmp_path / "log"
     first = partial(full_disk, sizes[larger] - 1)
-    assert finish(build(folder, target, log, first=first)) == 2
+    assert finish(build(photograph_folder, target, log, first=first)) == 2
     complaint = log.read_text().splitlines()[-1]
     expected = f"pictures_{larger + 1:05}.hdf5 cannot be written: File too large"
     assert complaint == f"error: {target}/{expected}"
     assert len(contents(target)) == larger
-    assert finish(build(folder, target, log)) == 0
+    assert finish(build(photograph_folder, target, log)) == 0
     assert contents(target) == contents(packed)
 
 
-def test_a_list_of_files_that_finds_no_room_is_named(folder, packed, tmp_path):
+def test_a_list_of_files_that_finds_no_room_is_named(photograph_folder, packed, tmp_path):
     target, log = tmp_path / "packed", tmp_path / "log"
     shutil.copytree(packed, target)
     (target / "store.json").unlink()
     room = (packed / "store.json").stat().st_size - 1
-    assert finish(build(folder, target, log, first=partial(full_disk, room))) == 2
+    assert finish(build(photograph_folder, target, log, first=partial(full_disk, room))) == 2
     assert f"error: {target}/store.json: File too large" in log.read_text()
-    assert finish(build(folder, target, log)) == 0
+    assert finish(build(photograph_folder, target, log)) == 0
     assert contents(target) == contents(packed)
 
 
 # training
 
 
-def test_a_run_on_packed_pictures_is_the_one_on_the_folder_killed_or_not(folder, packed, tmp_path):
+def test_a_run_on_packed_pictures_is_the_one_on_the_folder_killed_or_not(
+    photograph_folder, packed, tmp_path
+):
     options = [*TINY, "--epochs", 3, "--every", 1]
-    run(TRAIN, "--images", folder, *options, "-o", tmp_path / "of_folder")
+    run(TRAIN, "--images", photograph_folder, *options, "-o", tmp_path / "of_folder")
     printed = interrupted(
         TRAIN,
         "--images",
@@ -172,7 +168,7 @@ def test_a_run_on_packed_pictures_is_the_one_on_the_folder_killed_or_not(folder,
     assert models[0].read_bytes() == models[1].read_bytes()
 
 
-def test_a_run_on_unfinished_or_damaged_files_takes_one_line(folder, packed, tmp_path):
+def test_a_run_on_unfinished_or_damaged_files_takes_one_line(photograph_folder, packed, tmp_path):
     target = shutil.copytree(packed, tmp_path / "packed")
     options = [TRAIN, "--images", target, *TINY, "--epochs", 1, "-o", tmp_path / "output"]
     part = target / "pictures_00002.hdf5"
@@ -187,28 +183,28 @@ def test_a_run_on_unfinished_or_damaged_files_takes_one_line(folder, packed, tmp
 # wrong input
 
 
-def test_wrong_input_takes_one_line(folder, tmp_path):
+def test_wrong_input_takes_one_line(photograph_folder, tmp_path):
     nowhere = ["--hdf5", tmp_path / "packed"]
     assert "nowhere: there is no such folder" in refused(SCRIPT, "--images", "nowhere", *nowhere)
     complaint = refused(SCRIPT, "--images", "docs", *nowhere)
     assert "docs has fewer than two folders of classes" in complaint
     assert "--short-side: 0 is below 1" in refused(
-        SCRIPT, "--images", folder, *nowhere, "--short-side", 0
+        SCRIPT, "--images", photograph_folder, *nowhere, "--short-side", 0
     )
     assert "would lie among the classes: name a folder elsewhere" in refused(
-        SCRIPT, "--images", folder, "--hdf5", folder / "packed"
+        SCRIPT, "--images", photograph_folder, "--hdf5", photograph_folder / "packed"
     )
     assert not (tmp_path / "packed").exists()
     (tmp_path / "file").touch()
     assert "file is not a folder: choose another" in refused(
-        SCRIPT, "--images", folder, "--hdf5", tmp_path / "file"
+        SCRIPT, "--images", photograph_folder, "--hdf5", tmp_path / "file"
     )
 
 
-def test_larger_pictures_are_made_smaller_if_asked_to(folder, tmp_path):
+def test_larger_pictures_are_made_smaller_if_asked_to(photograph_folder, tmp_path):
     small = tmp_path / "small"
-    printed = run(SCRIPT, "--images", folder, "--hdf5", small, "--short-side", 70)
+    printed = run(SCRIPT, "--images", photograph_folder, "--hdf5", small, "--short-side", 70)
     assert "120 pictures, " in printed
     run(TRAIN, "--images", small, *TINY, "--epochs", 1, "-o", tmp_path / "output")
     size = sum(path.stat().st_size for path in small.iterdir())
-    assert size < sum(path.stat().st_size for path in Path(folder).rglob("*.jpg"))
+    assert size < sum(path.stat().st_size for path in Path(photograph_folder).rglob("*.jpg"))

@@ -61,7 +61,7 @@ def test_images_may_lie_anywhere_in_memory(tmp_path, photos):
 def test_until_the_end_there_is_no_file_of_that_name_and_no_hdf5_file_at_all(tmp_path, photos):
     with HDF5DatasetWriter(DIMS, tmp_path / "a.hdf5", NAMES) as writer:
         writer.add(*photos)
-        writer._file.flush()
+        writer._stream.file.flush()
         assert os.listdir(tmp_path) == [".a.hdf5.tmp"]
         assert not h5py.is_hdf5(tmp_path / ".a.hdf5.tmp")
     assert os.listdir(tmp_path) == ["a.hdf5"]

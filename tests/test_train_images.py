@@ -23,14 +23,6 @@ TINY = ["--size", 32, "--stages", 1, 1, "--filters", 8, 16, 32, "--batch-size", 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """120 photographs: windows of the temple and of the flower."""
-    folder = tmp_path_factory.mktemp("photographs")
-    write_photographs(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """32 photographs, for runs whose accuracy does not matter."""
     folder = tmp_path_factory.mktemp("small")
@@ -50,13 +42,15 @@ def checkpoint(output, epoch):
     return output / "checkpoints_images" / f"epoch_{epoch}.hdf5"
 
 
-def test_120_crops_of_two_photographs_are_told_apart(folder, tmp_path, run_python):
+def test_120_crops_of_two_photographs_are_told_apart(photograph_folder, tmp_path, run_python):
     options = ["--size", 64, "--stages", 1, 1, "--filters", 16, 32, 64]
     options += ["--epochs", 8, "--batch-size", 16]
     model = tmp_path / "M.hdf5"
-    printed = run(SCRIPT, "--images", folder, *options, "--output", tmp_path, "--model", model)
+    printed = run(
+        SCRIPT, "--images", photograph_folder, *options, "--output", tmp_path, "--model", model
+    )
     assert "2 classes, 96 pictures to train on, 24 to validate on" in printed
-    done = run_python("predict.py", "--model", model, folder, "--csv", "--top", 1)
+    done = run_python("predict.py", "--model", model, photograph_folder, "--csv", "--top", 1)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 120

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.backend import processor
 from pipeline.backend.devices import Devices, grouped
 from pipeline.errors import UserError
 
@@ -61,7 +62,7 @@ def start(precision: str = "float32") -> None:
     keras.config.set_dtype_policy(precision)
     keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
     backend = keras.backend.backend()
-    cores = len(os.sched_getaffinity(0))  # less than there are where the run is tied to some
+    cores = processor.cores()
     device = grouped(names) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
     version = sys.modules[backend].__version__
     print(f"Keras {keras.__version__} on {backend} {version}, {device}, {precision}", flush=True)

@@ -1,5 +1,6 @@
 """The processor of this machine: what speed and the last bits of a result depend on."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def instruction_sets() -> list[str]:
     """Returns which of INSTRUCTION_SETS the processor has, as far as Linux tells."""
     flags = _cpuinfo().get("flags", "").split()
     return [title for title, flag in INSTRUCTION_SETS.items() if flag in flags]
+
+
+def cores() -> int:
+    """Returns how many cores this process may use, less than there are where it is tied to some."""
+    return len(os.sched_getaffinity(0))
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -42,9 +42,8 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._look(self._unseen)
         place = "after its last batch"
         self._check("validation loss", (logs or {}).get("val_loss"), place)
-        for variable in [*self.model.weights, *self.model.optimizer.variables]:
-            if not np.isfinite(ops.convert_to_numpy(variable)).all():
-                self._stop(f"{variable.path} is no longer finite", place)
+        if (variable := not_finite(self.model)) is not None:
+            self._stop(f"{variable.path} is no longer finite", place)
 
     def _look(self, batches: list[tuple[int, Mapping[str, float]]]) -> None:
         # A loss is the epoch's mean so far, which one bad batch spoils for good.
@@ -58,3 +57,11 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _stop(self, what: str, place: str) -> NoReturn:
         raise Diverged(f"{what} in epoch {self._epoch + 1}, {place}")
+
+
+def not_finite(model: keras.Model) -> keras.Variable | None:
+    """Returns a weight or a variable of the optimizer that is not finite, if there is one."""
+    for variable in [*model.weights, *model.optimizer.variables]:
+        if not np.isfinite(ops.convert_to_numpy(variable)).all():
+            return variable
+    return None

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
-from keras import ops
 
+from pipeline.callbacks.divergenceguard import not_finite
 from pipeline.errors import UserError
 from pipeline.files.atomic import replace_durably, write_atomically
 from pipeline.files.checkpoints import (
@@ -110,11 +109,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
     def save_under_way(self, batch: int) -> None:
         """Writes the checkpoint of an epoch after so many of its batches."""
         self._saved = time.monotonic()
-        if not self._writes:
+        if not self._writes or not_finite(self.model) is not None:  # it will not end well
             return
-        variables = [*self.model.weights, *self.model.optimizer.variables]
-        if not all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in variables):
-            return  # the epoch will not end well
         self.put_later_aside()
         self._save(batch)
 

@@ -146,8 +146,7 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
             "subfolder for each class (default: Keras's cache, filled by a download)",
         )
     if experiment.size or not experiment.data:
-        skip = "go on without pictures that cannot be used"
-        add("--skip-bad", action="store_true", help=skip)
+        _add_skip_bad(parser)
     if len(experiment.recipes) > 1:
         brings = "way of training, with its own epochs, batch size and rate (default: %(default)s)"
         add("--recipe", choices=tuple(experiment.recipes), help=brings)
@@ -216,7 +215,12 @@ def add_packing_options(parser: Parser, default: str | None = None) -> None:
     add("--hdf5", required=not default, metavar="FOLDER", help=where)
     smaller = "make larger pictures smaller, so that their short side has N pixels (default: no)"
     add("--short-side", type=positive_int, metavar="N", help=smaller)
-    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
+    _add_skip_bad(parser)
+
+
+def _add_skip_bad(parser: Parser) -> None:
+    skip = "go on without pictures that cannot be used"
+    parser.add_argument("--skip-bad", action="store_true", help=skip)
 
 
 def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:

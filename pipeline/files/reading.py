@@ -8,6 +8,10 @@ import os
 import stat
 from typing import BinaryIO
 
+from pipeline.errors import UserError
+
+TEXT_BYTES_LIMIT = 2**26  # the longest list of a data set has a few MB
+
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Opens a regular file for reading; links to one are followed.
@@ -41,6 +45,20 @@ def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
         return b"".join(blocks)
     finally:
         os.close(descriptor)
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Returns the lines of a text file, UTF-8, but for the empty ones.
+
+    Raises:
+        UserError: it is not a text file.
+        OSError: see `read_regular`.
+    """
+    try:
+        text = read_regular(path, TEXT_BYTES_LIMIT).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file") from error
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def open_descriptor(path: str | os.PathLike, flags: int) -> int:

@@ -1,9 +1,6 @@
 """Writing labelled images into an HDF5 file from which they can be read at random."""
 
-import io
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +8,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files.atomic import open_anew, replace_durably, temporary_of
+from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.seal import seal
 
 # The files that the parts of a data set are written to.
@@ -44,8 +41,7 @@ class HDF5DatasetWriter:
     the attribute `complete`. With an origin it holds the attribute `origin`, its texts, and `mean`,
     float64 (3,), the training images' red, green and blue. All are contiguous and uncompressed, the
     images at the end, so that they can be written and read with plain system calls; after them
-    comes the file's seal. HDF5 itself only lays the file out, in memory: once a write to a full
-    disk has failed, it crashes the process at its end.
+    comes the file's seal.
 
     To be used in a `with` statement: its end closes the file, an exception removes it.
 
@@ -82,10 +78,8 @@ class HDF5DatasetWriter:
         self.mean = np.full(3, np.nan)
         self._labels = np.zeros(dims[0], dtype=np.int32)
         self._written = 0
-        self._temporary = temporary_of(self.path)
-        with self._errors_named():
-            self._file = open_anew(self._temporary)
-        self._file.seek(len(self._header()))
+        self._stream = HDF5Stream(self.path)
+        self._stream.file.seek(len(self._header()))
 
     def __enter__(self) -> "HDF5DatasetWriter":
         return self
@@ -94,7 +88,7 @@ class HDF5DatasetWriter:
         if kind is None:
             self.close()
         else:
-            self._abandon()
+            self._stream.abandon()
 
     def add(self, images: np.ndarray, labels: Sequence[int]) -> None:
         """Appends images, uint8 (k, height, width, channels), and their labels, (k,).
@@ -118,8 +112,8 @@ class HDF5DatasetWriter:
             )
         if (end := self._written + len(images)) > self._dims[0]:
             raise ValueError(f"{self.path} has {self._dims[0]} rows: got {end}")
-        with self._errors_named():
-            self._file.write(np.ascontiguousarray(images))
+        with self._stream.errors_named():
+            self._stream.file.write(np.ascontiguousarray(images))
         self._labels[self._written : end] = labels
         self._written = end
 
@@ -133,50 +127,27 @@ class HDF5DatasetWriter:
         try:
             if self._written < self._dims[0]:
                 raise ValueError(f"{self.path} got {self._written} of its {self._dims[0]} rows")
-            with self._errors_named():
-                size = self._file.tell()
-                # The header comes last: without it the file is not an HDF5 file at all.
-                self._file.seek(0)
-                self._file.write(self._header())
-                self._file.write(seal(self._file, size))
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                replace_durably(self._temporary, self.path)
+            with self._stream.errors_named():
+                file = self._stream.file
+                size = file.tell()
+                file.seek(0)
+                file.write(self._header())
+                file.write(seal(file, size))
+                self._stream.publish()
         except BaseException:
-            self._abandon()
+            self._stream.abandon()
             raise
 
     def _header(self) -> bytes:
         """Returns the file as HDF5 makes it, up to where the images begin."""
-        buffer = io.BytesIO()
-        # The earliest format keeps all that describes the data in front of them.
-        with h5py.File(buffer, "w", libver="earliest") as file:
-            file.attrs[COMPLETE] = True
-            file[LABELS] = self._labels
-            names = np.char.encode(np.array(self._label_names), "utf-8")
-            utf8 = h5py.string_dtype("utf-8", names.dtype.itemsize)
-            file[LABEL_NAMES] = names.astype(utf8)
-            if self._origin:
-                file.attrs[ORIGIN] = np.char.encode(np.array(self._origin), "utf-8")
-                file[MEAN] = np.asarray(self.mean, dtype=np.float64)
-            at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            images = file.create_dataset(IMAGES, self._dims, np.uint8, dcpl=at_once)
-            offset = images.id.get_offset()
-        header = buffer.getvalue()
-        assert len(header) == offset, "HDF5 has put something after the images"
-        return header
+        return head_of(IMAGES, self._dims, self._describe)
 
-    def _abandon(self) -> None:
-        with suppress(OSError):  # a full disk, once more
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+    def _describe(self, file: h5py.File) -> None:
+        file.attrs[COMPLETE] = True
+        file[LABELS] = self._labels
+        names = np.char.encode(np.array(self._label_names), "utf-8")
+        utf8 = h5py.string_dtype("utf-8", names.dtype.itemsize)
+        file[LABEL_NAMES] = names.astype(utf8)
+        if self._origin:
+            file.attrs[ORIGIN] = np.char.encode(np.array(self._origin), "utf-8")
+            file[MEAN] = np.asarray(self.mean, dtype=np.float64)

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files.reading import read_regular
+from pipeline.files.reading import read_lines
 from pipeline.io.imagefiles import list_images
 from pipeline.io.imagefolders import TRAIN, class_names
 from pipeline.io.photographfolder import VAL, names_of_photographs
@@ -12,7 +12,6 @@ from pipeline.io.photographfolder import VAL, names_of_photographs
 KAGGLE = "ILSVRC/Data/CLS-LOC"  # where Kaggle's archive has train and val
 WORDS = "LOC_synset_mapping.txt"  # a WordNet id and its words on each line
 VAL_LABELS = "LOC_val_solution.csv"  # a picture's name, a comma, its class's id and boxes
-TEXT_BYTES_LIMIT = 2**26
 
 
 def find_imagenet(root: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -84,9 +83,6 @@ def _titles(path: Path, ids: tuple[str, ...]) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = read_regular(path, TEXT_BYTES_LIMIT).decode()
+        return read_lines(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file") from error
-    return [line for line in text.splitlines() if line.strip()]

@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,8 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.files.atomic import open_anew, replace_durably, temporary_of, write_atomically
+from pipeline.files.atomic import write_atomically
+from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.lock import lock
 from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
 from pipeline.io.imagefolders import refuse_bad
@@ -144,9 +144,6 @@ class _PartWriter:
     To be used in a `with` statement: its end closes the file, an exception removes it. Without a
     single good picture there is no file.
 
-    HDF5 itself only lays the file out, in memory: once a write to a full disk has failed, it
-    crashes the process at its end.
-
     Args:
         path: the file to create.
         names: of the pictures.
@@ -169,10 +166,8 @@ class _PartWriter:
         for column, number in (("file_bytes", 0), ("file_changed", 1)):
             self._index[column] = [(states[name] or [0, 0])[number] for name in names]
         self._bytes = 0
-        self._temporary = temporary_of(path)
-        with self._errors_named():
-            self._file = open_anew(self._temporary)
-        self._file.seek(len(self._head()))
+        self._stream = HDF5Stream(path)
+        self._stream.file.seek(len(self._head()))
 
     def pack(self, pictures: Mapping[str, str]) -> Iterator[tuple[str, UserError | None]]:
         """Packs the pictures, whose files are given by name.
@@ -194,8 +189,8 @@ class _PartWriter:
                 content = read_image_file(file)
                 if digest_of(content) != look.digest:
                     raise UserError(f"{file} has changed while it was packed: start again")
-            with self._errors_named():
-                self._file.write(content)
+            with self._stream.errors_named():
+                self._stream.file.write(content)
             for column in ("width", "height", "mean"):
                 row[column] = getattr(look, column)
             row["digest"] = np.frombuffer(bytes.fromhex(look.digest), np.uint8)
@@ -224,49 +219,24 @@ class _PartWriter:
         if kind is None and self._bytes:
             self._close()
         else:
-            self._abandon()
+            self._stream.abandon()
 
     def _close(self) -> None:
         try:
-            with self._errors_named():
-                # The head comes last: without it the file is not an HDF5 file at all.
-                head = self._head()
-                self._file.write(tail(io.BytesIO(head), len(head)))
-                self._file.seek(0)
-                self._file.write(head)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-                replace_durably(self._temporary, self.path)
+            with self._stream.errors_named():
+                file, head = self._stream.file, self._head()
+                file.write(tail(io.BytesIO(head), len(head)))
+                file.seek(0)
+                file.write(head)
+                self._stream.publish()
         except BaseException:
-            self._abandon()
+            self._stream.abandon()
             raise
 
     def _head(self) -> bytes:
         """Returns the file as HDF5 makes it, up to where the content begins."""
-        buffer = io.BytesIO()
-        # The earliest format keeps all that describes the data in front of them.
-        with h5py.File(buffer, "w", libver="earliest") as file:
-            file[SHORT_SIDE] = np.array([self._short_side])
-            file[INDEX] = self._index
-            at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            size = (max(1, self._bytes),)
-            content = file.create_dataset(CONTENT, size, np.uint8, dcpl=at_once)
-            offset = content.id.get_offset()
-        head = buffer.getvalue()
-        assert len(head) == offset, "HDF5 has put something after the content"
-        return head
+        return head_of(CONTENT, (max(1, self._bytes),), self._describe)
 
-    def _abandon(self) -> None:
-        with suppress(OSError):  # a full disk, once more
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+    def _describe(self, file: h5py.File) -> None:
+        file[SHORT_SIDE] = np.array([self._short_side])
+        file[INDEX] = self._index

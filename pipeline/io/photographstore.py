@@ -234,13 +234,11 @@ class PhotographStore:
     def photograph(self, row: int) -> StoredPhotograph:
         """Returns a photograph by the place of its name."""
         part = self._parts[self._part[row]]
-        numbers = {
+        known: dict[str, Any] = {
             column: int(self._rows[column][row]) for column in ("width", "height", "place", "bytes")
         }
-        digest = self.looks.digests[32 * row : 32 * row + 32]
-        return StoredPhotograph(
-            f"{part.path}, {self.names[row]}", part=part, digest=digest, **numbers
-        )
+        known["digest"] = self.looks.digest(row)
+        return StoredPhotograph(f"{part.path}, {self.names[row]}", part=part, **known)
 
 
 class StoredPhotographs:
@@ -270,7 +268,11 @@ class _Looks(Mapping):
     def __init__(self, names: Sequence[str], rows: Mapping[str, np.ndarray]):
         self.row = {name: number for number, name in enumerate(names)}
         self.rows = rows
-        self.digests = rows["digest"].tobytes().hex()
+        self._digests = rows["digest"].tobytes().hex()
+
+    def digest(self, row: int) -> str:
+        """Returns the digest of the photograph in a row."""
+        return self._digests[32 * row : 32 * row + 32]
 
     def __getitem__(self, name: str) -> _StoredLook:
         return _StoredLook(self, self.row[name])
@@ -304,7 +306,7 @@ class _StoredLook:
 
     @property
     def digest(self) -> str:
-        return self._looks.digests[32 * self._row : 32 * self._row + 32]
+        return self._looks.digest(self._row)
 
 
 def store_text(seals: Mapping[str, str], titles: Mapping[str, str]) -> bytes:

@@ -13,11 +13,9 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from pipeline.errors import BadImages, UserError
-from pipeline.files.reading import read_regular
+from pipeline.files.reading import read_lines
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.imagefiles import list_images, progress_bar, read_images
-
-TEXT_BYTES_LIMIT = 2**26  # the longest, words.txt, has 2.6 MB
 
 LabelNames = tuple[tuple[str, str], ...]
 
@@ -41,10 +39,10 @@ def read_label_names(wordnet_ids: Path, word_labels: Path) -> LabelNames:
         UserError: a file is no text, or there are no ids, one twice, or one without words.
         OSError: a file cannot be read.
     """
-    ids = [line.strip() for line in _lines(wordnet_ids)]
+    ids = [line.strip() for line in read_lines(wordnet_ids)]
     if not ids or len(set(ids)) < len(ids):
         raise UserError(f"{wordnet_ids} must name each class once: got {len(ids)} lines")
-    words = dict(line.split("\t", 1) for line in _lines(word_labels) if "\t" in line)
+    words = dict(line.split("\t", 1) for line in read_lines(word_labels) if "\t" in line)
     if missing := sorted(set(ids) - set(words)):
         raise UserError(f"{word_labels} has no words for {missing[0]}")
     return tuple((wordnet_id, words[wordnet_id].strip()) for wordnet_id in sorted(ids))
@@ -90,7 +88,7 @@ def list_val(
     """
     number = {wordnet_id: label for label, (wordnet_id, _) in enumerate(label_names)}
     label_of: dict[str, int] = {}
-    for line_number, line in enumerate(_lines(annotations), start=1):
+    for line_number, line in enumerate(read_lines(annotations), start=1):
         name, wordnet_id, *_ = [*line.split("\t"), "", ""]
         label = number.get(wordnet_id.strip())
         if label is None or label_of.setdefault(name, label) != label:
@@ -244,11 +242,3 @@ def write_split(
 def _images(folder: Path) -> list[str]:
     # In the order of their numbers, val_9 before val_10; the same on every file system.
     return sorted(list_images(folder), key=lambda file: (len(file), file))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = read_regular(path, TEXT_BYTES_LIMIT).decode()
-        return [line for line in text.splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file") from error

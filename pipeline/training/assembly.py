@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import keras
+import numpy as np
 
 from pipeline.augmentation.erasing import Cutout, RandomErasing
 from pipeline.augmentation.geometry import (
@@ -17,7 +18,7 @@ from pipeline.augmentation.mixing import CutMix
 from pipeline.augmentation.trivialaugment import TrivialAugment
 from pipeline.backend.devices import Devices
 from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBatches
-from pipeline.io.dataset import Dataset
+from pipeline.io.dataset import Dataset, Images
 from pipeline.io.photographs import Photographs
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training.classifier import Classifier
@@ -113,17 +114,37 @@ def make_batches(
         share=share,
         start_batch=start_batch,
     )
-    evaluation = EvaluationBatches(
-        data.test_images,
-        data.test_labels,
+    evaluation = make_evaluation(
+        recipe, data, (data.test_images, data.test_labels), preprocess, workers, devices
+    )
+    return training, evaluation
+
+
+def make_evaluation(
+    recipe: Recipe,
+    data: Dataset,
+    part: tuple[Images, np.ndarray],
+    preprocess: Preprocess,
+    workers: int,
+    devices: Devices,
+) -> EvaluationBatches:
+    """Makes the batches to evaluate a run on.
+
+    Args:
+        recipe: their size, and what labels look like.
+        data: what the images are of.
+        part: images and labels.
+        preprocess, workers, devices: as for `make_batches`.
+    """
+    return EvaluationBatches(
+        *part,
         recipe.batch_size,
         preprocess,
         workers,
-        classes,
+        len(data.label_names) if recipe.one_hot else None,
         padded=devices.count > 1,
-        share=share,
+        share=(devices.process, devices.processes),
     )
-    return training, evaluation
 
 
 def make_classifier(

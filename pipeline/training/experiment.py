@@ -256,10 +256,9 @@ def train(
     import keras
 
     from pipeline import backend
-    from pipeline.batches import EvaluationBatches
     from pipeline.evaluation.predictions import predict
     from pipeline.files.modelfile import load_body
-    from pipeline.training.assembly import make_batches, make_classifier
+    from pipeline.training.assembly import make_batches, make_classifier, make_evaluation
     from pipeline.training.history import epochs
     from pipeline.training.loop import fit
     from pipeline.training.run import Run
@@ -296,10 +295,11 @@ def train(
     mean = data.mean if experiment.centred else None
     spec = architecture.spec(data.image_shape, data.label_names, mean)
     spec = replace(spec, centre=experiment.centre)
+    preprocess = spec.preprocessor.preprocess
     train_batches, test_batches = make_batches(
         recipe,
         data,
-        spec.preprocessor.preprocess,
+        preprocess,
         options.seed,
         run.start_epoch,
         options.workers,
@@ -339,15 +339,8 @@ def train(
         if data.final_images is not None:
             images = data.final_images
             print(f"in the end, on {len(images):,} images that have not been used so far:")
-            batches = EvaluationBatches(
-                images,
-                data.final_labels,
-                options.batch_size,
-                spec.preprocessor.preprocess,
-                options.workers,
-                padded=devices.count > 1,
-                share=train_batches.share,
-            )
+            part = (images, data.final_labels)
+            batches = make_evaluation(recipe, data, part, preprocess, options.workers, devices)
         predictions = predict(classifier.network, batches, data.label_names)
     if devices.chief:
         run.report(predictions)
