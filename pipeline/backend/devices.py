@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:  # slow to import: before there are devices, a wrong command line is told
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Devices:
     processes: int = 1
     process: int = 0
     scope: Callable[[], AbstractContextManager] = nullcontext
-    gathered: Callable[[np.ndarray], np.ndarray] = np.atleast_2d
+    gathered: Callable[[np.ndarray], np.ndarray] = lambda array: array[None]
     agreed: Callable[[int], bool] | None = None
     meet: Callable[[str], None] = lambda point: None
 
@@ -83,6 +85,8 @@ class Devices:
         Raises:
             UserError: another one is about to do something else.
         """
+        import numpy as np
+
         digests = self.gathered(np.frombuffer(hashlib.sha256(what).digest(), np.uint8))
         different = np.flatnonzero((digests != digests[0]).any(axis=1))
         if len(different):

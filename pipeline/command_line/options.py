@@ -415,13 +415,15 @@ def _checkpoint(
             )
         return checkpoint, locks
     if args.resume:
-        from pipeline.files.checkpoints import newest_checkpoint
         from pipeline.files.lock import lock, real
 
         folder = real(Path(options.checkpoints))
         if locked and folder.is_dir():  # none is made yet, as the start may be refused
             # From now on: what another run writes after the reading would be trained once more.
             locks[folder] = lock(folder)
+
+        from pipeline.files.checkpoints import newest_checkpoint  # slow to import
+
         checkpoint = newest_checkpoint(Path(options.checkpoints))
         if checkpoint is None:
             # Whoever watches a run knows whether it has begun: it is the folder that is mistyped.
