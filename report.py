@@ -16,8 +16,7 @@ from pathlib import Path
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser
 from pipeline.errors import UserError
-
-OPTIONS, HISTORY = "_options.json", ".json"
+from pipeline.files.resultfiles import HISTORY, OPTIONS
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pipeline.command_line import script
 from pipeline.command_line.options import training_parser
 from pipeline.command_line.training import parse_and_train
 from pipeline.errors import UserError
+from pipeline.files.resultfiles import ResultFiles
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def compare(output: Path, names: dict[str, str]) -> None:
     from pipeline.figures.comparison import ComparedRun, plot, table
     from pipeline.files.atomic import write_atomically
 
-    trained = [model for model, name in names.items() if (output / f"{name}.json").exists()]
+    trained = [model for model, name in names.items() if ResultFiles(output, name).history.exists()]
     if len(trained) < 2:
         raise UserError(
             f"a comparison takes two models' runs, and {output} holds "

@@ -80,13 +80,11 @@ WATCHED = Experiment(
     checkpoints="checkpoints_tinyimagenet",
     model="resnet_tinyimagenet.hdf5",
 )
-DECAY = Experiment(
+DECAY = replace(
+    WATCHED,
     name="resnet_tinyimagenet_decay",
-    datasets=WATCHED.datasets,
-    architecture=NETWORK,
     recipes=RECIPES,
-    data=DATA,
-    builder=WATCHED.builder,
+    watched=False,
     checkpoints="checkpoints_tinyimagenet_decay",
     model="resnet_tinyimagenet_decay.hdf5",
 )

@@ -12,7 +12,7 @@ from pipeline.command_line.options import parse_cluster, parse_training, trainin
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
 from pipeline.nn.spec import Architecture
-from pipeline.training.experiment import REMEMBERED, Experiment
+from pipeline.training.experiment import Experiment
 from pipeline.training.recipe import Recipe
 from pipeline.training.run import Run
 
@@ -54,7 +54,7 @@ def parsed(*argv, experiment=WATCHED):
 
 def remembered(options):
     """What a checkpoint would keep of the options, as JSON."""
-    kept = {"script": "watched.py", **{name: getattr(options, name) for name in REMEMBERED}}
+    kept = {"script": "watched.py", **{name: getattr(options, name) for name in WATCHED.remembered}}
     return json.loads(json.dumps(kept))
 
 

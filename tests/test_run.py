@@ -60,14 +60,14 @@ def files(folder):
 def test_a_new_run_starts_with_nothing_and_writes_nothing_but_its_locks(run, output):
     new = run()
     assert (new.start_epoch, new.history, new.checkpoint) == (0, {}, None)
-    assert new.history_path == output / "train_it.json"
-    assert new.curve_path == output / "train_it.png"
+    assert new.files.history == output / "train_it.json"
+    assert new.files.curve == output / "train_it.png"
     assert new.checkpoints == output / "checkpoints"
     assert files(output) == [".lock", "checkpoints/.lock"]
 
 
 def test_results_may_have_another_name(run, output):
-    assert run(replace(TOY, name="small")).report_path == output / "small_report.txt"
+    assert run(replace(TOY, name="small")).files.report == output / "small_report.txt"
 
 
 def test_the_models_folder_is_made(run, tmp_path):

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from pipeline.errors import NetworkError, UserError, one_line
+from pipeline.files.resultfiles import ResultFiles
 from pipeline.nn.spec import Architecture
-from pipeline.training.experiment import REMEMBERED, REMEMBERED_OF_PHOTOGRAPHS, Experiment, Options
+from pipeline.training.experiment import REMEMBERED, Experiment, Options
 
 if TYPE_CHECKING:
     from pipeline.files.modelfile import Checkpoint
@@ -428,7 +429,7 @@ def _checkpoint(
         if checkpoint is None:
             # Whoever watches a run knows whether it has begun: it is the folder that is mistyped.
             # But a kill may have come between the first epoch's history and its checkpoint.
-            begun = Path(options.output, f"{experiment.name}.json").exists()
+            begun = ResultFiles(Path(options.output), experiment.name).history.exists()
             if experiment.watched and not begun:
                 raise UserError(
                     f"no checkpoint in {options.checkpoints}: name the folder of the run with "
@@ -480,8 +481,7 @@ def _flags(parser: Parser) -> dict[str, str]:
         for flag in reversed(action.option_strings)
         if flag.startswith("--")
     }
-    names = (*REMEMBERED, *REMEMBERED_OF_PHOTOGRAPHS)
-    return {name: flags[name] for name in names if name in flags}
+    return {name: flags[name] for name in REMEMBERED if name in flags}
 
 
 def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:
@@ -545,18 +545,15 @@ def _seed(text: str) -> int:
     return seed
 
 
-def _positive_float(text: str) -> float:
+def _positive_float(text: str, end: float = math.inf, what: str = "a positive number") -> float:
     value = _number(text, float, 0)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    if not 0 < value < end:
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
     return value
 
 
 def _share(text: str) -> float:
-    value = _number(text, float, 0)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+    return _positive_float(text, 1, "between 0 and 1")
 
 
 def _number(text: str, kind: type, least: int) -> int | float:

@@ -19,6 +19,7 @@ from pipeline.evaluation.report_html import report_html
 from pipeline.figures.curve import plot
 from pipeline.files.atomic import write_atomically
 from pipeline.files.reading import read_regular
+from pipeline.files.resultfiles import ResultFiles
 from pipeline.training import history as histories
 from pipeline.training.history import History
 
@@ -154,19 +155,18 @@ class FinishedRun:
         Raises:
             UserError: its history or its options are missing, or a file is damaged.
         """
+        files = ResultFiles(output, name)
         try:
-            history = histories.read_history(output / f"{name}.json")
+            history = histories.read_history(files.history)
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing: train that run first") from error
-        record = read_record(output / f"{name}_options.json")
+        record = read_record(files.options)
         try:
-            text = read_regular(output / f"{name}_report.txt", MOST_TEXT_BYTES).decode(
-                errors="replace"
-            )
+            text = read_regular(files.report, MOST_TEXT_BYTES).decode(errors="replace")
         except FileNotFoundError:
             text = None
         try:
-            kept = KeptPredictions.read(predictions_path(output, name))
+            kept = KeptPredictions.read(files.predictions)
             if kept.epochs != histories.epochs(history):
                 text = kept = None
         except FileNotFoundError:
@@ -181,7 +181,7 @@ class FinishedRun:
         """
         kept = (self.kept.predictions, self.kept.mistakes, self.kept.augmented) if self.kept else ()
         page = report_html(self.name, self.history, self.record, *kept, text=self.text)
-        path = self.output / f"{self.name}_report.html"
+        path = ResultFiles(self.output, self.name).page
         write_atomically(path, page)
         return path
 
@@ -191,7 +191,7 @@ class FinishedRun:
         Raises:
             OSError: it cannot be written.
         """
-        return self._draw(self.output / f"{self.name}.pdf", format="pdf")
+        return self._draw(ResultFiles(self.output, self.name).curve_pdf, format="pdf")
 
     def write_curve_over(self, name: str, history: History) -> Path:
         """Draws the curve over another run's as PNG beside the results and returns its path.
@@ -206,11 +206,6 @@ class FinishedRun:
         drawn_with = {"title": self.name, **self.record.get("curve", {}), **how}
         write_atomically(path, plot(self.history, **drawn_with))
         return path
-
-
-def predictions_path(output: Path, name: str) -> Path:
-    """Returns where a run's predictions are kept."""
-    return output / f"{name}_predictions.npz"
 
 
 def read_record(path: Path) -> dict[str, Any]:

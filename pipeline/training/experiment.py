@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import Interrupted, one_line
+from pipeline.files.resultfiles import ResultFiles
 from pipeline.nn.spec import Architecture
 from pipeline.training.recipe import Recipe
 
@@ -23,31 +24,9 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
     from pipeline.nn.spec import NetworkSpec
     from pipeline.training.history import History
 
-# What a checkpoint keeps of the options, so that the run goes on with them.
-REMEMBERED = (
-    "dataset",
-    "data",
-    "recipe",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "stages",
-    "filters",
-    "every",
-    "seed",
-    "precision",
-    "model",
-    "skip_bad",
-)
-# The same of the options that photographs alone have.
-REMEMBERED_OF_PHOTOGRAPHS = (
-    "network",
-    "size",
-    "holdout",
-    "weights",
-    "class_weights",
-    "patience",
-)
+# Options of one call, which a checkpoint does not keep, and those that photographs alone have.
+FORGOTTEN = {"output", "checkpoints", "resume", "checkpoint_minutes", "workers", "devices"}
+OF_PHOTOGRAPHS = {"network", "size", "holdout", "weights", "class_weights", "patience"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +75,7 @@ class Experiment:
     @property
     def remembered(self) -> tuple[str, ...]:
         """Names of the options that a checkpoint keeps."""
-        return REMEMBERED if self.size is None else REMEMBERED + REMEMBERED_OF_PHOTOGRAPHS
+        return tuple(name for name in REMEMBERED if self.size or name not in OF_PHOTOGRAPHS)
 
     def resolve(self, options: Options) -> Options:
         """Returns the options with the experiment's values in place of those left out."""
@@ -137,7 +116,7 @@ class Experiment:
             reader = pkgutil.resolve_name(reader)
         if self.size is None:
             return reader(options.data, **({"skip_bad": True} if options.skip_bad else {}))
-        record = Path(options.output) / f"{self.name}_pictures.json"
+        record = ResultFiles(Path(options.output), self.name).pictures
         of_pictures = (options.size, options.holdout, options.skip_bad, record, self.centre)
         return reader(options.data, *of_pictures, remember)
 
@@ -200,6 +179,9 @@ class Options:
     precision: str = "float32"
     workers: int = 2
     devices: int | None = None
+
+
+REMEMBERED = tuple(option.name for option in fields(Options) if option.name not in FORGOTTEN)
 
 
 @dataclass(frozen=True, eq=False)

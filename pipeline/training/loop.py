@@ -67,8 +67,8 @@ def fit(
             classifier.optimizer.iterations.assign(run.start_epoch * train_batches.steps_per_epoch)
     backend.accelerate(classifier.network, classifier.optimizer)
     monitor = TrainingMonitor(
-        run.curve_path,
-        run.history_path,
+        run.files.curve,
+        run.files.history,
         run.start_epoch,
         run.history,
         writes=run.devices.chief,

@@ -19,18 +19,14 @@ import keras
 from pipeline.backend import processor, uses_onednn
 from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
-from pipeline.evaluation.finishedrun import (
-    MISTAKES,
-    FinishedRun,
-    KeptPredictions,
-    predictions_path,
-)
+from pipeline.evaluation.finishedrun import MISTAKES, FinishedRun, KeptPredictions
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints, checkpoints_under_way
 from pipeline.files.lock import lock, real
 from pipeline.files.modelfile import Checkpoint, model_history, save_model
+from pipeline.files.resultfiles import ResultFiles
 from pipeline.training import history as histories
-from pipeline.training.experiment import REMEMBERED, Experiment, Options
+from pipeline.training.experiment import Experiment, Options
 from pipeline.training.history import History
 from pipeline.training.recipe import Recipe
 
@@ -41,6 +37,8 @@ if TYPE_CHECKING:
     from pipeline.nn.spec import NetworkSpec
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
+
+OF_OPTIONS = ("epochs", "batch_size", "learning_rate")  # which decide over these of a recipe's
 
 EXAMPLES = 16  # of augmented training images, in the HTML report
 
@@ -118,11 +116,8 @@ class Run:
 
         self.name = experiment.name
         self.output = output = Path(options.output)
+        self.files = ResultFiles(output, experiment.name)
         self.checkpoints = Path(options.checkpoints)
-        self.history_path = output / f"{experiment.name}.json"
-        self.curve_path = output / f"{experiment.name}.png"
-        self.report_path = output / f"{experiment.name}_report.txt"
-        self.options_path = output / f"{experiment.name}_options.json"
         # One folder may serve as both, and even one process cannot lock it twice.
         folders = dict.fromkeys((real(output), real(self.checkpoints)))
         if self.devices.chief:
@@ -156,7 +151,7 @@ class Run:
         parts = {
             part: value
             for part, value in dataclasses.asdict(recipe).items()
-            if part not in REMEMBERED  # the options decide over these
+            if part not in OF_OPTIONS
         }
         trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
         for name, part in parts.items():
@@ -254,28 +249,28 @@ class Run:
 
     def _refuse_to_overwrite(self) -> None:
         another = "resume it, or give a new run another output folder"
-        if self.history_path.exists():
-            found = histories.read_history(self.history_path)
+        if self.files.history.exists():
+            found = histories.read_history(self.files.history)
             if not (self.options.resume or self.checkpoint):
                 raise UserError(
-                    f"{self.history_path} holds the {histories.epochs(found)} epochs of an earlier "
-                    f"run: {another}"
+                    f"{self.files.history} holds the {histories.epochs(found)} epochs of an "
+                    f"earlier run: {another}"
                 )
             # A kill may have come between the first epoch's history and its checkpoint.
             only_begun = (
                 not self.start_epoch
                 and histories.epochs(found) == 1
-                and not self.report_path.exists()
+                and not self.files.report.exists()
             )
             if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
-                    f"{self.history_path} belongs to another run than the one that goes on here: "
+                    f"{self.files.history} belongs to another run than the one that goes on here: "
                     "give this one another output folder"
                 )
             named = self.checkpoint and not self.options.resume
             if named and self.start_epoch == self.options.epochs < histories.epochs(found):
                 raise UserError(
-                    f"{self.report_path} would be replaced by a report on epoch "
+                    f"{self.files.report} would be replaced by a report on epoch "
                     f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give it "
                     "another output folder"
                 )
@@ -328,12 +323,12 @@ class Run:
             "versions": _versions(),
             "commit": _commit(),
         }
-        write_atomically(self.options_path, json.dumps(record, indent=2) + "\n")
+        write_atomically(self.files.options, json.dumps(record, indent=2) + "\n")
 
     def discard_unfinished(self) -> None:
         """Removes what a kill while the run's end was recorded has left."""
         if self.devices.chief:
-            discard_unfinished(self.options_path)
+            discard_unfinished(self.files.options)
 
     def report(self, predictions: Predictions) -> None:
         """Prints and writes what the trained network has reached."""
@@ -345,8 +340,8 @@ class Run:
             print(predictions.report(worst=WORST_SHOWN))
         else:
             print(text)
-        write_atomically(self.report_path, text)
-        files = self.history_path.with_suffix("")
+        write_atomically(self.files.report, text)
+        files = self.output / self.name
         print(f"history, curve, report, predictions and options: {files}*")
 
     def write_page(
@@ -373,7 +368,7 @@ class Run:
             mistakes = dict(zip(worst.tolist(), test_images[worst], strict=True))
             seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
             kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
-            kept.write(predictions_path(self.output, self.name))
+            kept.write(self.files.predictions)
             finished = FinishedRun.read(self.output, self.name)
             finished.write_curve()
             finished.write_page()
