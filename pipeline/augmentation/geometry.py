@@ -11,6 +11,27 @@ from pipeline.io.imagefiles import REDUCTIONS
 from pipeline.io.photographs import Photograph
 
 
+def warp(images: np.ndarray, matrices: np.ndarray, interpolation: int, border: int) -> np.ndarray:
+    """Resamples every image of a batch.
+
+    Args:
+        images: (batch, height, width, channels).
+        matrices: (batch, 2, 3), which map a pixel (x, y, 1) of the result to the point of the
+            image from which it is taken.
+        interpolation: OpenCV's, such as `cv2.INTER_LINEAR`.
+        border: what lies outside, such as `cv2.BORDER_REPLICATE`.
+
+    Returns:
+        A new array of the same shape and type.
+    """
+    # In C order, which empty_like would not promise: OpenCV writes into no other.
+    warped = np.empty(images.shape, images.dtype)
+    size, flags = images.shape[2:0:-1], interpolation | cv2.WARP_INVERSE_MAP
+    for image, matrix, target in zip(images, matrices, warped, strict=True):
+        cv2.warpAffine(image, matrix, size, target, flags, border)
+    return warped
+
+
 class AffineAugmenter:
     """Draws one affine transform an image and resamples the image once.
 
@@ -55,15 +76,9 @@ class AffineAugmenter:
         Returns:
             A new array of the same shape and type.
         """
-        height, width = images.shape[1:3]
-        # In C order, which empty_like would not promise: OpenCV writes into no other.
-        augmented = np.empty(images.shape, images.dtype)
         count, rows = rows_of(images, rng)
-        matrices = self.draw_matrices(count, height, width, rng)[rows]
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for image, matrix, target in zip(images, matrices, augmented, strict=True):
-            cv2.warpAffine(image, matrix, (width, height), target, flags, cv2.BORDER_REPLICATE)
-        return augmented
+        matrices = self.draw_matrices(count, *images.shape[1:3], rng)[rows]
+        return warp(images, matrices, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 
     def draw_matrices(
         self, count: int, height: int, width: int, rng: np.random.Generator

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.geometry import warp
 
 LEVELS = 31  # of strength, 0 to 30
+X, Y = 0, 1
 
 
 class TrivialAugment:
@@ -58,42 +61,23 @@ def _identity(images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
 
 
 def _warp(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Takes each pixel (x, y, 1) of the result from a point of the image, the nearest pixel's."""
-    warped = np.empty(images.shape, images.dtype)  # in C order, which empty_like would not promise
-    size = images.shape[2], images.shape[1]
-    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    for image, matrix, target in zip(images, matrices, warped, strict=True):
-        cv2.warpAffine(image, matrix, size, target, flags, cv2.BORDER_CONSTANT)
-    return warped
+    return warp(images, matrices, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
 
 
 def _matrices(count: int) -> np.ndarray:
     return np.tile(np.eye(2, 3), (count, 1, 1))
 
 
-def _shear_x(images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+def _shear(images: np.ndarray, magnitudes: np.ndarray, axis: int) -> np.ndarray:
     matrices = _matrices(len(images))
-    matrices[:, 0, 1] = magnitudes
-    matrices[:, 0, 2] = magnitudes / 2  # the corner stays, and pixels have their centres at 1/2
+    matrices[:, axis, 1 - axis] = magnitudes
+    matrices[:, axis, 2] = magnitudes / 2  # the corner stays, and pixels have their centres at 1/2
     return _warp(images, matrices)
 
 
-def _shear_y(images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
+def _translate(images: np.ndarray, magnitudes: np.ndarray, axis: int) -> np.ndarray:
     matrices = _matrices(len(images))
-    matrices[:, 1, 0] = magnitudes
-    matrices[:, 1, 2] = magnitudes / 2
-    return _warp(images, matrices)
-
-
-def _translate_x(images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-    matrices = _matrices(len(images))
-    matrices[:, 0, 2] = np.trunc(magnitudes)
-    return _warp(images, matrices)
-
-
-def _translate_y(images: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-    matrices = _matrices(len(images))
-    matrices[:, 1, 2] = np.trunc(magnitudes)
+    matrices[:, axis, 2] = np.trunc(magnitudes)
     return _warp(images, matrices)
 
 
@@ -205,10 +189,10 @@ class _Operation(NamedTuple):
 
 OPERATIONS = {
     "identity": _Operation(_identity),
-    "shear_x": _Operation(_shear_x, 0.99, signed=True),  # pixels a row
-    "shear_y": _Operation(_shear_y, 0.99, signed=True),
-    "translate_x": _Operation(_translate_x, 32, signed=True),  # pixels
-    "translate_y": _Operation(_translate_y, 32, signed=True),
+    "shear_x": _Operation(partial(_shear, axis=X), 0.99, signed=True),  # pixels a row
+    "shear_y": _Operation(partial(_shear, axis=Y), 0.99, signed=True),
+    "translate_x": _Operation(partial(_translate, axis=X), 32, signed=True),  # pixels
+    "translate_y": _Operation(partial(_translate, axis=Y), 32, signed=True),
     "rotate": _Operation(_rotate, 135, signed=True),  # degrees
     "brightness": _Operation(_brightness, 0.99, signed=True),
     "color": _Operation(_color, 0.99, signed=True),
