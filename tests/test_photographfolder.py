@@ -1,4 +1,7 @@
+import itertools
 import json
+import math
+import multiprocessing
 import os
 import shutil
 import struct
@@ -8,8 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import specialfiles
 
 from pipeline.errors import BadImages, UserError
+from pipeline.files.seal import sealed, unsealed
 from pipeline.io import inspection
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
@@ -358,12 +363,79 @@ def test_what_was_seen_before_an_interruption_is_remembered(
     assert len(looked_at) == 15
 
 
+def test_what_was_seen_up_to_a_minute_before_a_kill_is_remembered(
+    folder, tmp_path, looked_at, monkeypatch
+):
+    record = tmp_path / "record.json"
+
+    def killed(files, function):
+        yield from itertools.islice(original(files, function), 25)
+        os._exit(0)
+
+    original = inspection.look_at
+    for seconds, left in ((math.inf, 40), (-1, 15)):
+        monkeypatch.setattr(inspection, "SECONDS_AT_STAKE", seconds)
+        monkeypatch.setattr(inspection, "look_at", killed)
+        child = multiprocessing.get_context("fork").Process(
+            target=read, args=(folder,), kwargs={"record": record}
+        )
+        child.start()
+        child.join()
+        monkeypatch.setattr(inspection, "look_at", original)
+        looked_at.clear()
+        read(folder, record=record)
+        assert len(looked_at) == left
+        record.unlink()
+
+
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize(
     "content", ["", "[]", "null", '{"a": 1}', '{"a": [[1, 2], {}]}', "[" * 9999]
 )
-def test_a_damaged_record_is_as_good_as_none(folder, tmp_path, content, looked_at):
+def test_what_is_no_record_is_as_good_as_none(folder, tmp_path, content, whole, looked_at):
     record = tmp_path / "record.json"
-    record.write_text(content)
+    record.write_bytes(sealed(content.encode()) if whole else content.encode())
     read(folder, record=record)
     assert len(looked_at) == 40
-    assert len(json.loads(record.read_text())) == 40
+    assert len(json.loads(unsealed(record.read_bytes()))) == 40
+
+
+def test_a_changed_record_does_not_change_the_mean(folder, tmp_path, looked_at):
+    record = tmp_path / "record.json"
+    mean = read(folder, record=record).mean
+    content = record.read_bytes()
+    place = content.index(b'"mean": [') + len(b'"mean": [')
+    digit = b"9" if content[place : place + 1] != b"9" else b"8"
+    record.write_bytes(content[:place] + digit + content[place + 1 :])
+    np.testing.assert_array_equal(read(folder, record=record).mean, mean)
+    assert len(looked_at) == 80
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"width": "100"},
+        {"height": 0},
+        {"mean": [1.0, 2.0]},
+        {"mean": [1.0, 2.0, math.nan]},
+        {"digest": "0"},
+        {"digest": 1},
+    ],
+    ids=str,
+)
+def test_a_forged_record_is_as_good_as_none(folder, tmp_path, changed, looked_at):
+    record = tmp_path / "record.json"
+    read(folder, record=record)
+    looks = json.loads(unsealed(record.read_bytes()))
+    next(iter(looks.values()))[1].update(changed)
+    record.write_bytes(sealed(json.dumps(looks).encode()))
+    read(folder, record=record)
+    assert len(looked_at) == 80
+
+
+@pytest.mark.parametrize("put", [specialfiles.pipe, specialfiles.endless, specialfiles.sparse])
+def test_no_record_is_waited_for_or_read_without_an_end(folder, tmp_path, put, looked_at):
+    put(tmp_path / "record.json")
+    with specialfiles.at_once(20):
+        read(folder, record=tmp_path / "record.json")
+    assert len(looked_at) == 40

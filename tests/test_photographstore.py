@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
-from pipeline.files.seal import seal
+from pipeline.files.seal import sealed
 from pipeline.io import photographpacking
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import names_of_photographs, read_photograph_folder
@@ -412,6 +412,7 @@ def test_a_damaged_list_of_files_is_refused(packed, text):
     "store",
     [
         *([], {}, {"parts": [], "titles": {}}, {"parts": {}, "titles": 1}),
+        {"parts": {}, "titles": {}},
         {"parts": {"pictures_00001.hdf5": 1}, "titles": {}},
         {"parts": {}, "titles": {"flower": 1}},
         {"parts": {"../pictures_00001.hdf5": ""}, "titles": {}},
@@ -419,8 +420,7 @@ def test_a_damaged_list_of_files_is_refused(packed, text):
     ],
 )
 def test_a_forged_list_of_files_is_refused(packed, store):
-    text = json.dumps(store).encode()
-    (packed / "store.json").write_bytes(text + seal(io.BytesIO(text), len(text)))
+    (packed / "store.json").write_bytes(sealed(json.dumps(store).encode()))
     with pytest.raises(UserError, match=r"store\.json is damaged: remove it and start"):
         PhotographStore(packed)
 

@@ -14,6 +14,7 @@ import pytest
 from processes import interrupted, refused, run
 
 from pipeline.files.modelfile import load_model, read_checkpoint
+from pipeline.files.seal import sealed, unsealed
 from pipeline.io.miniatures import write_photographs
 
 pytestmark = pytest.mark.thorough
@@ -190,10 +191,10 @@ def test_a_picture_that_changes_while_it_is_trained_on_is_named(small, tmp_path)
     output = tmp_path / "output"
     run(SCRIPT, "--images", folder, *TINY, "--epochs", 1, "-o", output)
     record = output / "resnet_images_pictures.json"
-    looks = json.loads(record.read_text())
+    looks = json.loads(unsealed(record.read_bytes()))
     for _, look in looks.values():
         look["width"] += 10
-    record.write_text(json.dumps(looks))
+    record.write_bytes(sealed(json.dumps(looks).encode()))
     complaint = refused(SCRIPT, "-o", output, "--resume", "--epochs", 2)
     assert re.search(r"\d{3}.jpg has changed since it was looked at: it was \d+x\d+", complaint)
 

@@ -6,6 +6,7 @@ from keras.src.trainers.data_adapters import get_data_adapter
 
 from pipeline.batches import TrainingBatches
 from pipeline.callbacks.lazycallbacklist import LazyCallbackList
+from pipeline.files.modelfile import Checkpoint
 from pipeline.training.classifier import Classifier
 
 
@@ -20,7 +21,7 @@ class ContinuedEpoch(LazyCallbackList):
         classifier: what is trained.
         batches: it goes on with.
         class_weight: as for `fit`.
-        metrics: values of the variables of the metrics after the batches before.
+        checkpoint: of the epoch under way, for its metrics.
         epochs, steps: as for `LazyCallbackList`.
 
     Attributes:
@@ -33,22 +34,21 @@ class ContinuedEpoch(LazyCallbackList):
         classifier: Classifier,
         batches: TrainingBatches,
         class_weight: dict[int, float] | None,
-        metrics: list[np.ndarray],
+        checkpoint: Checkpoint,
         epochs: int,
         steps: int,
     ):
         super().__init__(callbacks, add_history=True, model=classifier, epochs=epochs, steps=steps)
         self.data = get_data_adapter(classifier.endless(batches), class_weight=class_weight)
         self._batches = batches
-        self._batch, self._values = batches.start_batch, metrics
+        self._batch, self._checkpoint = batches.start_batch, checkpoint
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Gives the first epoch's metrics their values."""
         if self._batch:
-            if len(self.model.metrics_variables) < len(self._values):
+            if len(self.model.metrics_variables) < len(self._checkpoint.metrics):
                 self._build_metrics()
-            for variable, value in zip(self.model.metrics_variables, self._values, strict=True):
-                variable.assign(value)
+            self._checkpoint.restore_metrics(self.model)
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:

@@ -24,7 +24,7 @@ from pipeline.errors import NetworkError, UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
 from pipeline.files.reading import read_regular
-from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.files.seal import sealed, unsealed
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training import history as histories
 from pipeline.training.history import History
@@ -82,6 +82,14 @@ class Checkpoint:
             self._assign("averages", self.averages, _averages(classifier))
         elif classifier.averages:  # written when statistics were not averaged yet
             classifier.start_averages()
+
+    def restore_metrics(self, classifier: Classifier) -> None:
+        """Gives the metrics of a classifier what they had measured of the epoch under way.
+
+        Raises:
+            UserError: they are not those that the checkpoint is of.
+        """
+        self._assign("metric", self.metrics, classifier.metrics_variables)
 
     def _assign(self, name: str, saved: list[np.ndarray], variables: list) -> None:
         if len(saved) != len(variables):
@@ -177,7 +185,7 @@ def _save(
             add(file)
         file.flush()
         data = file.id.get_file_image()
-    write_atomically(path, data + seal(io.BytesIO(data), len(data)))
+    write_atomically(path, sealed(data))
 
 
 def _fix_lengths(layers: h5py.Group) -> None:
@@ -365,14 +373,13 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _read_sealed(path: Path) -> bytes:
     try:
-        content = read_regular(path, FILE_BYTES_LIMIT)
+        return unsealed(read_regular(path, FILE_BYTES_LIMIT))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not is_sealed(io.BytesIO(content)):
-        raise UserError(f"{path} is truncated, damaged or not written by this project")
-    return content[:-SEAL_BYTES]
+    except ValueError as error:
+        raise UserError(f"{path} is {error}") from error
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

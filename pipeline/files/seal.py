@@ -5,6 +5,7 @@ on purpose can seal it anew.
 """
 
 import hashlib
+import io
 import os
 import re
 from typing import BinaryIO
@@ -23,6 +24,22 @@ def seal(file: BinaryIO, size: int) -> bytes:
         digest.update(block)
         size -= len(block)
     return SEAL % digest.hexdigest().encode()
+
+
+def sealed(content: bytes) -> bytes:
+    """Returns a file's content with its seal."""
+    return content + seal(io.BytesIO(content), len(content))
+
+
+def unsealed(content: bytes) -> bytes:
+    """Returns a file's content without its seal.
+
+    Raises:
+        ValueError: it is not what was sealed, or never was.
+    """
+    if not is_sealed(io.BytesIO(content)):
+        raise ValueError("truncated, damaged or not written by this project")
+    return content[:-SEAL_BYTES]
 
 
 def is_sealed(file: BinaryIO) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,13 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files.atomic import write_atomically
+from pipeline.files.reading import read_regular
+from pipeline.files.seal import sealed, unsealed
 from pipeline.io.imagefiles import look_at, progress_bar
+
+DIGEST_BYTES = 16
+SECONDS_AT_STAKE = 60  # of looking at pictures, if a kill comes
+RECORD_BYTES_LIMIT = 2**31  # ten million pictures
 
 State = list[int] | None
 """A file's size and time of change."""
@@ -44,7 +51,7 @@ class Look:
 
 def digest_of(content: bytes) -> str:
     """Returns the digest of a file's content, as `Look` has it."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def inspect(
@@ -54,8 +61,9 @@ def inspect(
 
     Args:
         files: their paths.
-        record: a file that remembers what was found, interrupted or not: of a picture whose size
-            and time of change are as they were, it is taken from there.
+        record: a file that remembers what was found, interrupted or not, and of a process that is
+            killed all but the last minute: of a picture whose size and time of change are as they
+            were, it is taken from there.
         remember: whether what is found is written there.
 
     Returns:
@@ -68,14 +76,22 @@ def inspect(
         state, look = known.get(file, (None, None))
         looks[file] = look if state and state == states[file] else None
     new = [file for file in files if looks[file] is None]
+
+    def write() -> None:
+        if record and new and remember:
+            _write(record, {f: (states[f], look) for f, look in looks.items()})
+
+    written = time.monotonic()
     try:
         with progress_bar("looking", len(new)) as progress:
             for file, look in zip(new, look_at(new, Look.of), strict=True):
                 looks[file] = look
                 progress.update()
+                if time.monotonic() - written > SECONDS_AT_STAKE:
+                    write()
+                    written = time.monotonic()
     finally:
-        if record and new and remember:
-            _write(record, {f: (states[f], look) for f, look in looks.items()})
+        write()
     return looks
 
 
@@ -90,13 +106,26 @@ def state_of(file: str) -> State:
 
 def _read(record: Path) -> dict[str, tuple[list[int], Look]]:
     try:
-        remembered = json.loads(record.read_text())
-        return {file: (state, Look(**look)) for file, (state, look) in remembered.items()}
+        remembered = json.loads(unsealed(read_regular(record, RECORD_BYTES_LIMIT)))
+        return {file: (state, _checked(Look(**look))) for file, (state, look) in remembered.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}  # every picture is looked at anew
+
+
+def _checked(look: Look) -> Look:
+    sound = (
+        type(look.width) is type(look.height) is int
+        and min(look.width, look.height) > 0
+        and np.shape(look.mean) == (3,)
+        and np.isfinite(look.mean).all()
+        and len(bytes.fromhex(look.digest)) == DIGEST_BYTES
+    )
+    if not sound:
+        raise ValueError(f"{look} is no look")
+    return look
 
 
 def _write(record: Path, looks: dict[str, tuple[State, Look | UserError | None]]) -> None:
     # What is wrong may be mended without a trace in the file's state.
     whole = {f: (state, asdict(look)) for f, (state, look) in looks.items() if type(look) is Look}
-    write_atomically(record, json.dumps(whole))
+    write_atomically(record, sealed(json.dumps(whole).encode()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files.hdf5members import DAMAGE, own_member
 from pipeline.files.reading import open_regular, read_regular
-from pipeline.files.seal import SEAL_BYTES, is_sealed, seal
+from pipeline.files.seal import SEAL_BYTES, seal, sealed, unsealed
 from pipeline.io.imagefiles import FILE_BYTES_LIMIT
 from pipeline.io.inspection import digest_of
 from pipeline.io.photographs import Photograph
@@ -311,21 +310,18 @@ class _StoredLook:
 
 def store_text(seals: Mapping[str, str], titles: Mapping[str, str]) -> bytes:
     """Returns what stands in a store's JSON: its files of pictures with their seals, and titles."""
-    text = json.dumps({"parts": dict(seals), "titles": dict(titles)}, indent=1).encode()
-    return text + seal(io.BytesIO(text), len(text))
+    text = json.dumps({"parts": dict(seals), "titles": dict(titles)}, indent=1)
+    return sealed(text.encode())
 
 
 def _read_store(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     path = folder / STORE
     try:
-        content = read_regular(path, STORE_BYTES_LIMIT)
-        if not is_sealed(io.BytesIO(content)):
-            raise ValueError
-        store: Any = json.loads(content[:-SEAL_BYTES])
+        store: Any = json.loads(unsealed(read_regular(path, STORE_BYTES_LIMIT)))
         texts = [
             text for of in (store["parts"], store["titles"]) for pair in of.items() for text in pair
         ]
-        if not all(isinstance(text, str) for text in texts):
+        if not store["parts"] or not all(isinstance(text, str) for text in texts):
             raise ValueError
         if not all(fnmatch(name, PARTS) and Path(name).name == name for name in store["parts"]):
             raise ValueError

@@ -125,7 +125,7 @@ def fit(
         callbacks = LazyCallbackList(callbacks, add_history=True, model=classifier, **place)
     elif run.start_batch < steps:
         callbacks = ContinuedEpoch(
-            callbacks, classifier, train_batches, class_weight, checkpoint.metrics, **place
+            callbacks, classifier, train_batches, class_weight, checkpoint, **place
         )
         data, settings = callbacks.data, {"steps_per_epoch": steps}
     else:
