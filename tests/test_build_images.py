@@ -50,7 +50,8 @@ def contents(target):
 
 
 def visible(target):
-    return {name: of for name, of in contents(target).items() if not name.startswith(".")}
+    """The same without what is only being written, and may be gone when it is to be read."""
+    return {path.name: path.read_bytes() for path in target.glob("[!.]*")}
 
 
 # interruptions

@@ -9,6 +9,7 @@ The process prints the number of each try before it and how it ended after it, a
 the try itself.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -33,16 +34,32 @@ import specialfiles
 from test_corruption import damaged
 
 from pipeline.errors import UserError
+from pipeline.evaluation.comparison_html import comparison_html
+from pipeline.evaluation.finishedrun import (
+    FinishedRun,
+    KeptPredictions,
+    read_record,
+)
+from pipeline.evaluation.predictions import Predictions
+from pipeline.figures.comparison import ComparedRun
 from pipeline.files.atomic import write_atomically
 from pipeline.files.fileset import finish_interrupted, published_together
 from pipeline.files.lock import lock
-from pipeline.files.seal import SEAL_BYTES, seal
+from pipeline.files.resultfiles import ResultFiles
+from pipeline.files.seal import SEAL_BYTES, sealed, unsealed
+from pipeline.files.wholefolder import whole_folder
 from pipeline.io import cifar10
+from pipeline.io.dataset import Dataset
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.imagefiles import read_images
+from pipeline.io.miniatures import write_photographs
+from pipeline.io.photographfolder import names_of_photographs, read_photograph_folder
+from pipeline.io.photographpacking import pack_photographs
+from pipeline.io.photographstore import STORE, TAIL_BYTES, StorePart, store_text, tail
 from pipeline.io.tiny_imagenet import read_label_names
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
+from pipeline.training.history import read_history
 
 MEMORY_LIMIT = 500 * 2**20  # bytes that a try may take beyond what the process has
 SIZE = 32
@@ -56,8 +73,23 @@ def hit(whole: bytes, number: int) -> bytes:
     return next(damaged(whole, 1, seed=number))
 
 
-def resealed(content: bytes) -> bytes:
-    return content + seal(io.BytesIO(content), len(content))
+def forged_json(whole: bytes, number: int) -> bytes:
+    """Returns JSON in which one value is another."""
+    rng = np.random.default_rng(number)
+    value = json.loads(whole)
+    places = [(value, key) for key in _keys(value)]
+    for holder, key in places:
+        places += [(holder[key], inner) for inner in _keys(holder[key])]
+    holder, key = places[rng.integers(len(places))]
+    others = (None, -1, 0.5, 10**400, "", "x", "\udc80\x1b[2J", [], {}, True, [[]], {"x": []})
+    holder[key] = others[rng.integers(len(others))]
+    return json.dumps(value).encode()
+
+
+def _keys(value: object) -> list:
+    if isinstance(value, dict):
+        return list(value)
+    return list(range(len(value))) if isinstance(value, list) else []
 
 
 def must_be_refused(read: Callable, *arguments: object) -> None:
@@ -68,7 +100,7 @@ def must_be_refused(read: Callable, *arguments: object) -> None:
 # checkpoints and models
 
 
-def _checkpoint(folder: Path):
+def _checkpoint(folder: Path, batch: int = 0):
     import keras
 
     from pipeline.files.modelfile import save_checkpoint
@@ -79,8 +111,11 @@ def _checkpoint(folder: Path):
     spec = NetworkSpec("resnet", (8, 8, 3), ("ant", "bee"), mean, "cifar10", (1,), (4, 8))
     classifier = Classifier(spec.build(), keras.optimizers.SGD(0.1, momentum=0.9), spec=spec)
     classifier.optimizer.build(classifier.trainable_variables)
+    images, answers = np.zeros((4, 8, 8, 3), np.float32), np.zeros((4, 2), np.float32)
+    classifier.compute_metrics(images, np.zeros(4, np.int32), answers)  # builds them
     history = {"loss": [1.5, 1.0], "val_accuracy": [0.1, 0.5]}
     state = {"epoch": 2, "history": history, "options": {"script": "train.py", "seed": 42}}
+    state |= {"batch": batch} if batch else {}
     save_checkpoint(folder / "epoch_2.hdf5", classifier, state)
     return folder / "epoch_2.hdf5", classifier
 
@@ -101,14 +136,18 @@ def damaged_checkpoints(folder: Path) -> Attempt:
 def forged_checkpoints(folder: Path) -> Attempt:
     from pipeline.files.modelfile import read_checkpoint
 
-    path, classifier = _checkpoint(folder)
-    whole = path.read_bytes()[:-SEAL_BYTES]
+    wholes = []
+    for batch in (0, 3):
+        path, classifier = _checkpoint(folder, batch)
+        wholes.append(unsealed(path.read_bytes()))
 
     def attempt(number: int) -> None:
-        path.write_bytes(resealed(hit(whole, number)))
+        path.write_bytes(sealed(hit(wholes[number % 2], number)))
         checkpoint = read_checkpoint(path)
         json.dumps(checkpoint.options)
         checkpoint.restore(classifier)
+        if checkpoint.batch:
+            checkpoint.restore_metrics(classifier)
 
     return attempt
 
@@ -128,7 +167,7 @@ def forged_models(folder: Path) -> Attempt:
             rng = np.random.default_rng(number)
             for place in rng.integers(text, text + 160, rng.integers(1, 4)):
                 content[place] = rng.choice([*b'0123456789[]{},"- '])
-        path.write_bytes(resealed(bytes(content)))
+        path.write_bytes(sealed(bytes(content)))
         load_model(path)
 
     return attempt
@@ -153,7 +192,7 @@ def damaged_data_files(folder: Path) -> Attempt:
 
     def attempt(number: int) -> None:
         path.write_bytes(hit(whole, number))
-        must_be_refused(HDF5DatasetGenerator, path, 2, 8)
+        must_be_refused(HDF5DatasetGenerator, path)
 
     return attempt
 
@@ -164,7 +203,7 @@ def forged_data_files(folder: Path) -> Attempt:
     header = len(whole) - 20 * 8 * 8 * 3
 
     def attempt(number: int) -> None:
-        path.write_bytes(resealed(hit(whole[:header], number) + whole[header:]))
+        path.write_bytes(sealed(hit(whole[:header], number) + whole[header:]))
         data = HDF5DatasetGenerator(path)
         data.images[np.arange(len(data.images))]
 
@@ -183,6 +222,122 @@ def mean_colours(folder: Path) -> Attempt:
         beside.write_bytes(hit(whole, number))
         HDF5DatasetGenerator(path)
         np.testing.assert_array_equal(MeanPreprocessor.from_json(beside).mean, mean)
+
+    return attempt
+
+
+# photographs
+
+
+def _photographs(folder: Path) -> Path:
+    write_photographs(folder / "photographs", 6)
+    return folder / "photographs"
+
+
+def _packed(folder: Path) -> Path:
+    pack_photographs(names_of_photographs(_photographs(folder)), folder / "packed")
+    return folder / "packed"
+
+
+def _decoded(folder: Path, record: Path | None = None) -> tuple[Dataset, np.ndarray]:
+    data = read_photograph_folder(str(folder), SIZE, record=record)
+    images = [part[np.arange(len(part))] for part in (data.train_images, data.test_images)]
+    return data, np.concatenate(images)
+
+
+def damaged_packed_pictures(folder: Path) -> Attempt:
+    packed = _packed(folder)
+    wholes = {path: path.read_bytes() for path in packed.glob("[!.]*")}
+    assert len(wholes) == 2
+
+    def attempt(number: int) -> None:
+        for path, whole in wholes.items():
+            path.write_bytes(whole)
+        path = list(wholes)[number % 2]
+        path.write_bytes(hit(wholes[path], number))
+        must_be_refused(_decoded, packed)
+
+    return attempt
+
+
+def forged_packed_pictures(folder: Path) -> Attempt:
+    packed = _packed(folder)
+    path, store = packed / "pictures_00001.hdf5", packed / STORE
+    whole, listed = path.read_bytes(), store.read_bytes()
+    start = whole.index(b"\xff\xd8\xff")  # the first JPEG
+    assert tail(io.BytesIO(whole), start) == whole[-TAIL_BYTES:]
+
+    def attempt(number: int) -> None:
+        path.write_bytes(whole)
+        if number % 2:
+            store.write_bytes(sealed(forged_json(unsealed(listed), number)))
+        else:
+            head = hit(whole[:start], number)
+            end = tail(io.BytesIO(head), len(head))
+            path.write_bytes(head + whole[start:-TAIL_BYTES] + end)
+            store.write_bytes(store_text({path.name: end.hex()}, {}))
+        _decoded(packed)
+
+    return attempt
+
+
+def records_of_pictures(folder: Path) -> Attempt:
+    photographs, record = _photographs(folder), folder / "record.json"
+    true, images = _decoded(photographs, record)
+    whole = record.read_bytes()
+
+    def attempt(number: int) -> None:
+        if number % 2:
+            record.write_bytes(sealed(forged_json(unsealed(whole), number)))
+            _decoded(photographs, record)
+        else:
+            record.write_bytes(hit(whole, number))
+            data, found = _decoded(photographs, record)
+            np.testing.assert_array_equal(data.mean, true.mean)
+            np.testing.assert_array_equal(found, images)
+
+    return attempt
+
+
+# what runs have left
+
+
+def results_of_runs(folder: Path) -> Attempt:
+    name, rng = "run", np.random.default_rng(0)
+    history = {key: [1.5, 1.0] for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    record = {
+        "command": "python train.py",
+        "options": {"epochs": 2, "stages": [9, 9], "recipe_parts": {"affine": {"shift": 0.1}}},
+        "parameters": 100,
+        "start_epoch": 0,
+        "curve": {"title": "run", "validation": "test set", "regularized": True},
+        "images_per_second": [10.0, 11.0],
+        "seconds": 7,
+        "devices": ["x86_64"],
+        "processor": {"name": "AMD", "instruction_sets": ["AVX2"]},
+        "versions": {"keras": "3.15.1"},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(history))
+    (folder / f"{name}_options.json").write_text(json.dumps(record))
+    (folder / f"{name}_report.txt").write_text("accuracy 0.5")
+    scores = rng.random((20, 3), np.float32)
+    said = Predictions(scores / scores.sum(1, keepdims=True), np.arange(20) % 3, ("a", "b", "c"))
+    mistakes = {int(index): np.zeros((8, 8, 3), np.uint8) for index in said.mistakes(3)}
+    KeptPredictions(said, 2, mistakes).write(ResultFiles(folder, name).predictions)
+    wholes = {path: path.read_bytes() for path in folder.glob(f"{name}*")}
+    assert len(wholes) == 4
+    true = FinishedRun.read(folder, name)
+
+    def attempt(number: int) -> None:
+        for path, whole in wholes.items():
+            path.write_bytes(whole)
+        path, whole = list(wholes.items())[number % 4]
+        forge = forged_json if path.suffix == ".json" and number % 3 else hit
+        path.write_bytes(forge(whole, number))
+        run = FinishedRun.read(folder, name)
+        run.write_page()
+        compared = [ComparedRun.of(run, "damaged"), ComparedRun.of(true, "true")]
+        comparison_html(compared)
 
     return attempt
 
@@ -333,7 +488,7 @@ def bombs(folder: Path) -> Attempt:
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             change(file)
-        path.write_bytes(resealed(path.read_bytes()))
+        path.write_bytes(sealed(path.read_bytes()))
         must_be_refused(read, path)
 
     def deflated_chunk(name: str) -> Callable[[h5py.File], None]:
@@ -455,6 +610,10 @@ def special_files(folder: Path) -> Attempt:
         load_model,
         lambda path: load_body(path, None),
         HDF5DatasetGenerator,
+        StorePart,
+        read_history,
+        read_record,
+        KeptPredictions.read,
         MeanPreprocessor.from_json,
         lambda path: read_label_names(path, path),
         lambda path: cifar10.read_cifar10(str(path)),
@@ -517,33 +676,64 @@ def links(folder: Path) -> Attempt:
 # kills
 
 
-def kills_of_a_build(folder: Path) -> Attempt:
-    """Kills a process at random that replaces a set of files over and over."""
-    names = ("train", "val", "test", "mean")
-    folder = folder / "set"
+def _kills(write: Callable, look: Callable[[], None], names: tuple[str, ...]) -> Attempt:
+    """Kills a process at random that replaces files over and over.
+
+    Args:
+        write: returns a context that lends a folder to write them to, and then replaces them.
+        look: called after each kill; raises if they are not of one writing.
+        names: of the files.
+    """
     context = multiprocessing.get_context("fork")
     ready = context.Event()
 
-    def replace() -> None:
+    def replace_for_ever() -> None:
         for round_ in itertools.count():
-            with published_together(folder, names, overwrite=True) as staging:
+            with write() as staging:
                 for name in names:
                     (staging / name).write_text(f"{os.getpid()}.{round_}")
             ready.set()
 
     def attempt(number: int) -> None:
         ready.clear()
-        process = context.Process(target=replace)
+        process = context.Process(target=replace_for_ever)
         process.start()
         ready.wait(10)
         process.join(np.random.default_rng(number).uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        assert len({(folder / name).read_text() for name in names}) == 1, "of two sets"
-        finish_interrupted(folder, names)
-        assert len({(folder / name).read_text() for name in names}) == 1, "of two sets"
+        look()
 
     return attempt
+
+
+def _assert_of_one_writing(folder: Path, names: tuple[str, ...]) -> None:
+    assert len({(folder / name).read_text() for name in names}) == 1, "of two sets"
+
+
+def kills_of_a_build(folder: Path) -> Attempt:
+    names, folder = ("train", "val", "test", "mean"), folder / "set"
+
+    def look() -> None:
+        _assert_of_one_writing(folder, names)
+        finish_interrupted(folder, names)
+        _assert_of_one_writing(folder, names)
+
+    return _kills(lambda: published_together(folder, names, overwrite=True), look, names)
+
+
+def kills_of_an_export(folder: Path) -> Attempt:
+    names, folder = ("network.onnx", "preprocess.json", "classify.py"), folder / "export"
+    replaced = folder.with_name(f".{folder.name}.replaced")
+
+    def look() -> None:
+        _assert_of_one_writing(folder if folder.exists() else replaced, names)
+        with contextlib.suppress(KeyboardInterrupt), whole_folder(folder):
+            raise KeyboardInterrupt  # even so, what was there comes back
+        _assert_of_one_writing(folder, names)
+        assert not replaced.exists()
+
+    return _kills(lambda: whole_folder(folder), look, names)
 
 
 # the process
@@ -579,10 +769,15 @@ ATTACKS = {
         forged_archives,
         pickles,
         pictures,
+        damaged_packed_pictures,
+        forged_packed_pictures,
+        records_of_pictures,
+        results_of_runs,
         bombs,
         special_files,
         links,
         kills_of_a_build,
+        kills_of_an_export,
     )
 }
 
@@ -597,7 +792,7 @@ def outcome(attempt: Attempt, number: int) -> str:
     before = memory("VmRSS")
     try:
         attempt(number)
-        ending = "read"
+        ending = "fine"
     except (UserError, OSError):
         ending = "refused"
     except BaseException as error:
@@ -609,9 +804,10 @@ def outcome(attempt: Attempt, number: int) -> str:
 
 def main() -> None:
     name, folder, first, end = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    report = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the readers print
     attempt = ATTACKS[name](folder)
     end = min(end, len(attempt)) if isinstance(attempt, _Each) else end
-    report = os.fdopen(os.dup(1), "w", buffering=1)
     print("ready", file=report)
     for number in range(first, end):
         print(number, file=report)

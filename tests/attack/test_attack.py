@@ -1,8 +1,9 @@
 """Damaged and hostile files, bombs, links and kills: whatever comes, nothing breaks.
 
 `python -m pytest -m slow tests/attack` prints a table; ATTACK_TRIES says how many tries each kind
-of random attack has. The tries are in attacks.py. They are made in processes of their own, so that
-one that ends its process, or never ends, is counted and the next is made.
+of random attack has, and ATTACK_KILLS how often each script is killed. The tries are in attacks.py.
+They are made in processes of their own, so that one that ends its process, or never ends, is
+counted and the next is made. The kills are those of storm.py.
 """
 
 import os
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import storm
 from attacks import ATTACKS
 
 pytestmark = pytest.mark.slow
 
 TRIES = int(os.environ.get("ATTACK_TRIES", "300"))
+KILLS = int(os.environ.get("ATTACK_KILLS", "50"))
 SECONDS = 20  # for a try
 START_SECONDS = 300  # for a process, which has much to import, on a busy machine
 WORKER = Path(__file__).with_name("attacks.py")
@@ -46,12 +49,10 @@ class Tally:
 def tallies(pytestconfig):
     tallies = {}
     yield tallies
-    lines = [f"{'attack':22}{'tries':>8}{'refused':>9}{'read':>8}{'broke':>7}"]
+    lines = [f"{'attack':36}{'tries':>8}{'refused':>9}{'fine':>8}{'broke':>7}"]
     for name, tally in tallies.items():
-        ends = [tally.ends[kind] for kind in ("refused", "read", "broke")]
-        lines.append(
-            f"{name.replace('_', ' '):22}{sum(ends):>8,}{ends[0]:>9,}{ends[1]:>8,}{ends[2]:>7,}"
-        )
+        ends = [tally.ends[kind] for kind in ("refused", "fine", "broke")]
+        lines.append(f"{name:36}{sum(ends):>8,}{ends[0]:>9,}{ends[1]:>8,}{ends[2]:>7,}")
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print("", *lines, sep="\n")
 
@@ -94,7 +95,7 @@ def strike(name: str, folder: Path, tally: Tally) -> bool:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nothing_breaks(name, tmp_path, tallies):
-    tally = tallies[name] = Tally()
+    tally = tallies[name.replace("_", " ")] = Tally()
     for start in range(20):  # a process that was ended is followed by another, but not for ever
         folder = tmp_path / str(start)
         folder.mkdir()
@@ -102,3 +103,22 @@ def test_nothing_breaks(name, tmp_path, tallies):
             break
     assert tally.ends.total() > 0
     assert tally.broke == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "more"),
+    [
+        *((script, []) for script in storm.SCRIPTS),
+        *((script, storm.OFTEN) for script in ("resnet_cifar10_decay", "train_images")),
+    ],
+    ids=lambda of: of if isinstance(of, str) else "amid epochs" * bool(of),
+)
+def test_nothing_is_lost(script, more, tmp_path, tallies):
+    tally = tallies[f"kills of {script}.py{', amid epochs' if more else ''}"] = Tally()
+    training = storm.SCRIPTS[script](tmp_path)
+    try:
+        struck = training.storm(KILLS, 2, *more, survived=lambda: tally.add("fine"))
+    except AssertionError as error:
+        tally.add(f"broke: {error}")
+        raise
+    print(struck.total(), "kills:", dict(struck.most_common()))
