@@ -89,6 +89,26 @@ def test_on_jax_the_modern_recipe_goes_on_exactly_after_a_kill(data, tmp_path):
         assert (pieces / file).read_bytes() == (whole / file).read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backends", [("jax", "tensorflow"), ("tensorflow", "jax")])
+def test_one_backend_goes_on_amid_the_epoch_of_another(backends, data, tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    script, (first, then) = "resnet_cifar10_decay.py", backends
+    options = [*data, *TINY, "--recipe", "modern", "--epochs", 3]
+    run(script, *options, "-o", whole, backend=first)
+    stop = {"epoch": 2, "number": signal.SIGTERM, "forked": False, "backend": first}
+    interrupted(script, *options, "-o", pieces, **stop)
+    printed = run(script, "-o", pieces, "--resume", backend=then)
+    assert "epoch 1 and batch 2 of the next" in printed
+    assert f"  backend: {first} -> {then}" in printed
+    ours, theirs = (
+        json.loads((output / "resnet_cifar10_decay.json").read_text()) for output in (pieces, whole)
+    )
+    for measure, values in ours.items():
+        assert values == pytest.approx(theirs[measure], rel=0.02), measure
+
+
 def test_the_modern_recipe_ends_with_its_averages_and_a_rate_of_zero(modern):
     output, printed = modern
     history = read_checkpoint(checkpoint(output, 3, "checkpoints_decay")).history

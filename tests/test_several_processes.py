@@ -5,6 +5,7 @@ Real scripts on the JAX backend, which exchange their sums over Gloo, as on CPUs
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from forkedscript import write_pictures
-from processes import EXIT_STATUS, finish, run, start
+from processes import EXIT_STATUS, ROOT, finish, run, start
 
 pytest.importorskip("jax")
 pytestmark = pytest.mark.thorough
@@ -34,15 +35,16 @@ def options(tmp_path_factory):
     return ["--data", data, *network, "--recipe", "modern", "--epochs", 3]
 
 
-def start_together(count, *options, different=()):
-    """Starts processes that train together, the last of them with different options."""
+def start_together(count, *options, different=(), last=(SCRIPT,)):
+    """Starts processes that train together, the last of them with different options or script."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     together = ["--coordinator", f"localhost:{port}", "--processes", count]
     return [
         start(
-            *(SCRIPT, *options, *together, "--process", process),
+            *(last if process == count - 1 else (SCRIPT,)),
+            *(*options, *together, "--process", process),
             *(different if process == count - 1 else ()),
             backend="jax",
         )
@@ -100,6 +102,32 @@ def test_two_processes_come_to_what_one_does(both, alone):
     assert ours == {path.relative_to(alone) for path in alone.rglob("*")}
 
 
+@pytest.mark.slow
+def test_four_processes_come_to_what_one_does_begun_by_two_and_ended_by_one(
+    options, both, alone, tmp_path
+):
+    output = begun(both, tmp_path / "output")
+    printed = run_together(4, *options, "--resume", "--epochs", 2, "-o", output)
+    assert "batch 12 = 4 x 3" in printed
+    run(SCRIPT, *options, "--resume", "-o", output, backend="jax")
+    assert_close(output, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_processes_stopped_amid_an_epoch_are_gone_on_from(count, options, tmp_path):
+    whole, output = tmp_path / "whole", tmp_path / "output"
+    options = [*options, "--batch-size", 4]  # eight batches an epoch
+    run(SCRIPT, *options, "-o", whole, backend="jax")
+    told = (ROOT / "tests" / "signalled.py", 2, int(signal.SIGTERM), SCRIPT)
+    for done in map(finish, start_together(2, *options, "-o", output, last=told)):
+        assert done.returncode == EXIT_STATUS[signal.SIGTERM], done.stderr
+    more = [*options, "--resume", "-o", output]
+    printed = run_together(2, *more) if count == 2 else run(SCRIPT, *more, backend="jax")
+    assert re.search(r"epoch 1 and batch [2-7] of the next", printed)
+    assert_close(output, whole)
+
+
 def test_one_process_goes_on_where_two_stopped(options, both, alone, tmp_path):
     output = begun(both, tmp_path / "output")
     run(SCRIPT, *options, "--resume", "-o", output, backend="jax")
@@ -141,14 +169,20 @@ def test_all_processes_stop_together_when_one_is_told_to(options, tmp_path):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_when_one_is_killed_the_other_ends_and_the_checkpoints_are_whole(killed, options, tmp_path):
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
+def test_when_one_is_killed_or_hangs_the_other_ends_and_the_checkpoints_are_whole(
+    number, killed, options, tmp_path
+):
     processes = start_together(2, *options, *LONG, "-o", tmp_path)
     wait_for(tmp_path / CHECKPOINTS / "epoch_2.hdf5")
-    processes[killed].kill()
+    processes[killed].send_signal(number)
     since = time.monotonic()
     done = finish(processes[1 - killed])
     assert time.monotonic() - since < MINUTE
     assert done.returncode != 0
+    processes[killed].kill()
     finish(processes[killed])
     assert "going on from" in run(
         *(SCRIPT, *options, "--resume", "--epochs", 4, "-o", tmp_path), backend="jax"
