@@ -106,8 +106,19 @@ def pytorch(work: Work) -> Iterator[int]:
     return (len(images) for _ in itertools.count() for images in loader)
 
 
+def grain(work: Work) -> Iterator[int]:
+    """Decodes with Pillow, in a process a core of Grain's `mp_prefetch`."""
+    from absl import flags
+    from grain import MapDataset, MultiprocessingOptions
+
+    flags.FLAGS.mark_as_parsed()  # or Grain's processes end at once
+    images = MapDataset.source(_PillowCrops(work)).shuffle(seed=0).repeat().to_iter_dataset()
+    options = MultiprocessingOptions(num_workers=cores())
+    return (len(batch) for batch in images.batch(BATCH_SIZE).mp_prefetch(options))
+
+
 class _PillowCrops:
-    """A data set for a `DataLoader`, as torchvision's transforms would make it."""
+    """A data set for PyTorch and Grain, as torchvision's transforms would make it."""
 
     def __init__(self, work: Work):
         self._work = work
@@ -172,6 +183,7 @@ CONTENDERS = {
     OWN: ("cv2", ours, 1.0),
     "cv2's decoding alone": ("cv2", decoding_alone, 0.9),
     "PyTorch's DataLoader, Pillow": ("torch", pytorch, 1.5),
+    "Grain, Pillow": ("grain", grain, 1.0),
     "tf.data, decode_and_crop_jpeg": ("tensorflow", tf_data, 1.5),
     "Keras's image_dataset_from_directory": ("tensorflow", keras_directory, 2.0),
 }
