@@ -3,7 +3,7 @@
   python -m benchmarks
   python -m benchmarks --gpu
 
-Half an hour on two cores; `--gpu` measures training alone, on a GPU and any of Keras's backends,
+Forty minutes on two cores; `--gpu` measures training alone, on a GPU and any of Keras's backends,
 in five minutes. The contenders take turns, each in a process of its own: stock Keras
 on TensorFlow, and Keras on JAX, Keras on PyTorch and PyTorch itself where they are installed. The
 table has medians and the range of the ratios, one a turn; absolute figures depend on the machine

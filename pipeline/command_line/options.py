@@ -171,7 +171,7 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     add("--checkpoint-minutes", type=_positive_float, metavar="M", help=minutes)
     seed = "of all that is random; the same gives the same run (default: %(default)s)"
     add("--seed", type=_seed, metavar="S", help=seed)
-    precision = "bfloat16 for GPUs, and CPUs with AMX; float16 for GPUs (default: %(default)s)"
+    precision = "bfloat16 for GPUs, and CPUs that have it; float16 for GPUs (default: %(default)s)"
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
     add("--workers", type=positive_int, metavar="N", help=workers)
