@@ -119,6 +119,7 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path):
         '{"options": {}, "parameters": 1, "seconds": NaN}',
         '{"options": {}, "parameters": 1, "processor": "fast"}',
         '{"options": {}, "parameters": 1, "curve": {"title": 3}}',
+        '{"options": {"recipe_parts": "modern"}, "parameters": 1}',
         '{"options": {}, "parameters": 1, "curve": {"format": "svg"}}',
     ],
 )

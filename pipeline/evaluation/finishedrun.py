@@ -223,6 +223,7 @@ def read_record(path: Path) -> dict[str, Any]:
         sound = (
             {"options", "parameters"} <= record.keys()
             and all(isinstance(record[key], dict) for key in mappings & record.keys())
+            and isinstance(record["options"].get("recipe_parts") or {}, dict)
             and isinstance(record.get("recipe") or {}, dict)
             and all(type(value) is curve.get(key) for key, value in record.get("curve", {}).items())
             and all(type(record[key]) is int for key in numbers & record.keys())
