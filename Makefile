@@ -2,7 +2,7 @@
 # make test           runs the tests
 # make test-fast      runs those that start no script, for the edit loop
 # make test-numerics  runs those that a processor's kernels could change, on other kinds of kernels
-# make test-slow      runs the long ones: a kill at every point of an epoch, and 200 at random
+# make test-slow      runs the long ones: attacks, a kill at every point of an epoch, and 300 at random
 # make bench          measures speed beside stock Keras, and JAX and PyTorch where they are installed
 # make lint           checks style
 # All of them set everything up in .venv first; PYTHON names another interpreter than python3.

@@ -25,6 +25,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -685,20 +686,20 @@ def _kills(write: Callable, look: Callable[[], None], names: tuple[str, ...]) ->
         names: of the files.
     """
     context = multiprocessing.get_context("fork")
-    ready = context.Event()
 
-    def replace_for_ever() -> None:
+    def replace_for_ever(written: Connection) -> None:
         for round_ in itertools.count():
             with write() as staging:
                 for name in names:
                     (staging / name).write_text(f"{os.getpid()}.{round_}")
-            ready.set()
+            written.send_bytes(b"")
 
     def attempt(number: int) -> None:
-        ready.clear()
-        process = context.Process(target=replace_for_ever)
+        # Not an event: its lock would be left taken by a kill.
+        ready, written = context.Pipe(duplex=False)
+        process = context.Process(target=replace_for_ever, args=(written,))
         process.start()
-        ready.wait(10)
+        ready.poll(10)
         process.join(np.random.default_rng(number).uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
