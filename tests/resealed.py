@@ -4,13 +4,12 @@ from pathlib import Path
 
 import h5py
 
-from pipeline.files.seal import SEAL_BYTES, seal
+from pipeline.files.seal import sealed, unsealed
 
 
 def reseal(path: Path, change) -> None:
     """Changes the HDF5 data of a file, `change(file)`, and seals it anew."""
-    path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
+    path.write_bytes(unsealed(path.read_bytes()))
     with h5py.File(path, "r+") as file:
         change(file)
-    with open(path, "r+b") as file:
-        file.write(seal(file, path.stat().st_size))
+    path.write_bytes(sealed(path.read_bytes()))

@@ -1,7 +1,6 @@
 """build_images.py as a user runs it, killed and out of disk; and training on what it has made."""
 
 import itertools
-import os
 import resource
 import shutil
 import signal
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from forkedscript import finish, start
 from processes import interrupted, refused, run
+from storm import slow_disk
 
 pytestmark = pytest.mark.thorough
 
@@ -55,17 +55,6 @@ def visible(target):
 
 
 # interruptions
-
-
-def slow_disk():
-    """Lets each flush take 20 ms longer, so that kills strike in it more often."""
-    flush = os.fsync
-
-    def fsync(descriptor):
-        time.sleep(0.02)
-        flush(descriptor)
-
-    os.fsync = fsync
 
 
 def test_packing_killed_again_and_again_ends_as_if_nothing_had_been(

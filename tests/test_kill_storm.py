@@ -184,4 +184,4 @@ def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
 
 
 def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(training):
-    print(training.storm(7, seed=1))
+    assert training.storm(7, seed=1).total() >= 7

@@ -13,8 +13,7 @@ class ResultFiles:
         name: theirs.
 
     Attributes:
-        history: measures by epoch, JSON.
-        history_csv: the same as CSV.
+        history: measures by epoch, JSON; `TrainingMonitor` writes the same as CSV beside it.
         curve, curve_pdf: the history, drawn.
         options: what it was run with, JSON; see `Run.record`.
         report: on the test images, text.
@@ -25,7 +24,6 @@ class ResultFiles:
 
     def __init__(self, folder: Path, name: str):
         self.history = folder / f"{name}{HISTORY}"
-        self.history_csv = folder / f"{name}.csv"
         self.curve = folder / f"{name}.png"
         self.curve_pdf = folder / f"{name}.pdf"
         self.options = folder / f"{name}{OPTIONS}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -116,8 +117,8 @@ def _checked(look: Look) -> Look:
     sound = (
         type(look.width) is type(look.height) is int
         and min(look.width, look.height) > 0
-        and np.shape(look.mean) == (3,)
-        and np.isfinite(look.mean).all()
+        and [type(value) for value in look.mean] == [float] * 3
+        and all(map(math.isfinite, look.mean))
         and len(bytes.fromhex(look.digest)) == DIGEST_BYTES
     )
     if not sound:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
-OF_OPTIONS = ("epochs", "batch_size", "learning_rate")  # which decide over these of a recipe's
+# Parts of a recipe that the options decide over.
+OF_OPTIONS = ("epochs", "batch_size", "learning_rate")
 
 EXAMPLES = 16  # of augmented training images, in the HTML report
 

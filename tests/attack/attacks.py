@@ -36,18 +36,14 @@ from test_corruption import damaged
 
 from pipeline.errors import UserError
 from pipeline.evaluation.comparison_html import comparison_html
-from pipeline.evaluation.finishedrun import (
-    FinishedRun,
-    KeptPredictions,
-    read_record,
-)
+from pipeline.evaluation.finishedrun import FinishedRun, KeptPredictions, read_record
 from pipeline.evaluation.predictions import Predictions
 from pipeline.figures.comparison import ComparedRun
 from pipeline.files.atomic import write_atomically
 from pipeline.files.fileset import finish_interrupted, published_together
 from pipeline.files.lock import lock
 from pipeline.files.resultfiles import ResultFiles
-from pipeline.files.seal import SEAL_BYTES, sealed, unsealed
+from pipeline.files.seal import sealed, unsealed
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io import cifar10
 from pipeline.io.dataset import Dataset
@@ -157,7 +153,7 @@ def forged_models(folder: Path) -> Attempt:
     from pipeline.files.modelfile import load_model
 
     path, _ = _checkpoint(folder)
-    whole = path.read_bytes()[:-SEAL_BYTES]
+    whole = unsealed(path.read_bytes())
     text = whole.index(b'{"family"')
 
     def attempt(number: int) -> None:
@@ -200,7 +196,7 @@ def damaged_data_files(folder: Path) -> Attempt:
 
 def forged_data_files(folder: Path) -> Attempt:
     path = _data_file(folder)
-    whole = path.read_bytes()[:-SEAL_BYTES]
+    whole = unsealed(path.read_bytes())
     header = len(whole) - 20 * 8 * 8 * 3
 
     def attempt(number: int) -> None:
@@ -318,13 +314,14 @@ def results_of_runs(folder: Path) -> Attempt:
         "processor": {"name": "AMD", "instruction_sets": ["AVX2"]},
         "versions": {"keras": "3.15.1"},
     }
-    (folder / f"{name}.json").write_text(json.dumps(history))
-    (folder / f"{name}_options.json").write_text(json.dumps(record))
-    (folder / f"{name}_report.txt").write_text("accuracy 0.5")
+    files = ResultFiles(folder, name)
+    files.history.write_text(json.dumps(history))
+    files.options.write_text(json.dumps(record))
+    files.report.write_text("accuracy 0.5")
     scores = rng.random((20, 3), np.float32)
     said = Predictions(scores / scores.sum(1, keepdims=True), np.arange(20) % 3, ("a", "b", "c"))
     mistakes = {int(index): np.zeros((8, 8, 3), np.uint8) for index in said.mistakes(3)}
-    KeptPredictions(said, 2, mistakes).write(ResultFiles(folder, name).predictions)
+    KeptPredictions(said, 2, mistakes).write(files.predictions)
     wholes = {path: path.read_bytes() for path in folder.glob(f"{name}*")}
     assert len(wholes) == 4
     true = FinishedRun.read(folder, name)
@@ -483,7 +480,7 @@ def bombs(folder: Path) -> Attempt:
     from pipeline.files.modelfile import load_model, read_checkpoint
 
     path, _ = _checkpoint(folder)
-    whole = path.read_bytes()[:-SEAL_BYTES]
+    whole = unsealed(path.read_bytes())
 
     def with_hdf5(change: Callable[[h5py.File], None], read: Callable) -> None:
         path.write_bytes(whole)

@@ -122,3 +122,4 @@ def test_nothing_is_lost(script, more, tmp_path, tallies):
         tally.add(f"broke: {error}")
         raise
     print(struck.total(), "kills:", dict(struck.most_common()))
+    assert struck.total() >= KILLS
