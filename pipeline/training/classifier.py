@@ -97,6 +97,14 @@ class Classifier(keras.Model):
         self._momentum = momentum
         self._statistics_momentum = max(layer.momentum for layer in normalizations)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # After every batch Keras's JAX trainer keeps all arrays in this attribute. Looking through
+        # them for layers would take longer than a fast GPU takes for the batch.
+        if name == "_jax_state":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Does what Keras's `fit` does; the epochs of `TrainingBatches` come exactly."""
         if isinstance(x, TrainingBatches):
