@@ -49,7 +49,7 @@ MODERN = Recipe(
     cutout=12,
     plain_epochs=15,
 )
-# For a tenth of a day on two cores: without the augmentation that pays in long runs alone.
+# In few epochs, without the augmentation that pays in long runs alone.
 FAST = replace(
     MODERN,
     epochs=40,

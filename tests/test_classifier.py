@@ -54,6 +54,23 @@ def test_labels_are_smoothed(images):
 
 
 @pytest.mark.jax
+def test_no_batch_is_searched_for_layers(images, monkeypatch):
+    """Keras searches what is set as an attribute, and on JAX sets all arrays after every batch."""
+    model = Classifier(network(), keras.optimizers.SGD())
+    searched = []
+    track = model._tracker.track
+    monkeypatch.setattr(model._tracker, "track", lambda value: searched.append(1) or track(value))
+
+    def searched_in(batches):
+        searched.clear()
+        model.fit(np.repeat(images, batches, 0), np.zeros(8 * batches), batch_size=8, verbose=0)
+        return len(searched)
+
+    searched_in(1)
+    assert searched_in(5) == searched_in(2)
+
+
+@pytest.mark.jax
 def test_the_network_gives_the_probabilities_of_the_classifiers_logits(images):
     model = Classifier(network([3.0, 1.0, 0.0]), keras.optimizers.SGD())
     logits = model.predict(images, verbose=0)

@@ -161,7 +161,17 @@ def test_a_kill_in_the_midst_of_a_file(training, begun, tmp_path, name, room):
     assert (next(output.rglob(f".{name}.tmp"))).stat().st_size == room
 
 
-def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
+@pytest.mark.parametrize(
+    ("event", "name", "left", "aside"),
+    [
+        pytest.param("os.rename", "abandoned_1/epoch_2.hdf5", [2, 1], [3], id="amid"),
+        pytest.param("open", ".resnet_cifar10.json.tmp", [1], [3, 2], id="behind"),
+    ],
+)
+def test_a_kill_while_later_checkpoints_are_put_aside_costs_the_branch_its_learning_rate(
+    event, name, left, aside, tmp_path
+):
+    """But no checkpoint, and the run that goes on says which rate it takes."""
     output, log = tmp_path / "output", tmp_path / "log"
 
     def watched(*options: object, first: partial | None = None) -> int:
@@ -171,11 +181,12 @@ def test_a_kill_while_the_checkpoints_of_a_branch_are_put_aside(tmp_path):
     data = ["--data", write_pictures(tmp_path / "data")]
     assert watched(*data, *NETWORK, "--every", 1, "--epochs", 3) == 0
     back = ["--model", output / "checkpoints" / "epoch_1.hdf5", "--learning-rate", 0.05]
-    first = killed_before("os.rename", "abandoned_1/epoch_2.hdf5")
-    assert watched(*back, "--epochs", 2, first=first) == -signal.SIGKILL
-    assert list(checkpoints(output / "checkpoints")) == [2, 1]
-    assert list(checkpoints(output / "checkpoints" / "abandoned_1")) == [3]
+    killed = watched(*back, "--epochs", 2, first=killed_before(event, name))
+    assert killed == -signal.SIGKILL
+    assert list(checkpoints(output / "checkpoints")) == left
+    assert list(checkpoints(output / "checkpoints" / "abandoned_1")) == aside
     assert watched("--resume", "--epochs", 3) == 0, log.read_text()
+    assert "--learning-rate: 0.1 (the checkpoint's)" in log.read_text()
     resumed = read_checkpoint(output / "checkpoints" / "epoch_3.hdf5")
     assert histories.read_history(output / "resnet_cifar10.json") == resumed.history
 

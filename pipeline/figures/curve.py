@@ -39,8 +39,10 @@ def plot(
     beneath = one_line(beneath)[:LONGEST_LABEL].replace("$", r"\$")
     few = count <= 30
     # A figure of its own: those made through pyplot stay in memory for ever.
-    figure = Figure(figsize=(8, 8), dpi=150, layout="constrained")
-    axes = figure.subplots(3, sharex=True, height_ratios=(2, 2, 1))
+    figure = Figure(figsize=(8, 8), dpi=150)
+    # Margins that are given: to find them would take as long as to draw, and an epoch may be short.
+    margins = {"left": 0.105, "right": 0.98, "bottom": 0.065, "top": 0.945, "hspace": 0.07}
+    axes = figure.subplots(3, sharex=True, height_ratios=(2, 2, 1), gridspec_kw=margins)
     # A folder may be named "$", which opens a formula here.
     validation = one_line(validation)[:LONGEST_LABEL].replace("$", r"\$")
     held_out = f"validation ({validation})" if validation else "validation"
