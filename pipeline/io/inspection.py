@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.files.reading import read_regular
 from pipeline.files.seal import sealed, unsealed
-from pipeline.io.imagefiles import look_at, progress_bar
+from pipeline.io.imagefiles import PIXELS_LIMIT, look_at, progress_bar
 
 DIGEST_BYTES = 16
 SECONDS_AT_STAKE = 60  # of looking at pictures, if a kill comes
@@ -117,6 +117,7 @@ def _checked(look: Look) -> Look:
     sound = (
         type(look.width) is type(look.height) is int
         and min(look.width, look.height) > 0
+        and look.width * look.height <= PIXELS_LIMIT
         and [type(value) for value in look.mean] == [float] * 3
         and all(map(math.isfinite, look.mean))
         and len(bytes.fromhex(look.digest)) == DIGEST_BYTES
