@@ -29,6 +29,21 @@ def test_it_names_versions_precision_and_the_cores_that_the_process_may_use(
     assert re.fullmatch(line, capsys.readouterr().out)
 
 
+def test_on_jax_all_variables_are_copied_to_the_host_at_once(monkeypatch):
+    done = []
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda variable: done.append("waited for"))
+
+    class OnTheGPU:
+        value = property(lambda self: self)
+
+        def copy_to_host_async(self):
+            done.append("begun")
+
+    backend.on_the_host([OnTheGPU(), OnTheGPU()])
+    assert done == ["begun", "begun", "waited for", "waited for"]
+
+
 @pytest.fixture
 def refusal(run_python):
     """Starts a backend while a package is missing; returns the one line of complaint."""

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 # Where launchers say how many processes they have started.
@@ -164,6 +165,20 @@ def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | Non
         from pipeline.backend import tensorflow_only
 
         tensorflow_only.use_fused_kernels(network, optimizer)
+
+
+def on_the_host(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Returns the values of variables as arrays on the host.
+
+    On JAX all copies are begun before the first is waited for, and an array that has been copied
+    keeps its copy: one at a time, each would wait for whatever else the GPU is at.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        for variable in variables:
+            variable.value.copy_to_host_async()
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import keras
-import numpy as np
 
 from pipeline.training.schedule import unscaled
 
@@ -52,8 +51,7 @@ class AveragedWeights(keras.callbacks.Callback):
         averages = unscaled(self.model.optimizer)._model_variables_moving_average
         weights = zip(self.model.trainable_variables, averages, strict=True)
         for weight, average in [*weights, *self._statistics()]:
-            # A copy: what is got from torch is the variable's own memory.
-            value = np.array(keras.ops.convert_to_numpy(weight))
+            value = keras.ops.copy(weight)
             weight.assign(average)
             average.assign(value)
 

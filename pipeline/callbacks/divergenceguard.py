@@ -6,8 +6,8 @@ from typing import NoReturn
 
 import keras
 import numpy as np
-from keras import ops
 
+from pipeline import backend
 from pipeline.errors import Diverged
 
 # Losses are looked at so many batches at a time, and so many batches late: the device has computed
@@ -61,7 +61,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
 def not_finite(model: keras.Model) -> keras.Variable | None:
     """Returns a weight or a variable of the optimizer that is not finite, if there is one."""
-    for variable in [*model.weights, *model.optimizer.variables]:
-        if not np.isfinite(ops.convert_to_numpy(variable)).all():
+    variables = [*model.weights, *model.optimizer.variables]
+    for variable, values in zip(variables, backend.on_the_host(variables), strict=True):
+        if not np.isfinite(values).all():
             return variable
     return None
