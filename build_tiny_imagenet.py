@@ -63,7 +63,8 @@ def main() -> None:
 
     files = (*FILES.values(), MEAN_JSON)
     if finish_interrupted(folder, files) and not args.overwrite:
-        print(f"{folder}: an earlier build was killed when all was written; here are its files")
+        place = one_line(str(folder))
+        print(f"{place}: an earlier build was killed when all was written; here are its files")
         return
     with published_together(folder, files, args.overwrite) as staging:
         # list
@@ -90,10 +91,11 @@ def main() -> None:
     count = sum(len(split.files) for split in (train, val, test))
     sizes = sum((folder / name).stat().st_size for name in files)
     print("mean: " + ", ".join(f"{channel} {value:.2f}" for channel, value in colour.items()))
-    print(
+    summary = (
         f"{folder}: {count:,} images, {sizes / count:,.0f} bytes each, "
         f"{count / (time.perf_counter() - start):,.0f} images/s in all, {len(left_out)} left out"
     )
+    print(one_line(summary))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, existing_file
+from pipeline.errors import one_line
 from pipeline.export.formats import CLASSIFY, FORMATS, check_output
 
 CALIBRATION_PICTURES, SEED = 200, 42
@@ -82,7 +83,7 @@ def main() -> None:
             blocks = read_pictures(pictures, spec)
             comparisons[args.pictures] = compare(exported, network, spec, blocks, labels)
         for name, comparison in comparisons.items():
-            print(f"{name}: {comparison}", flush=True)
+            print(one_line(f"{name}: {comparison}"), flush=True)
             if not args.int8:
                 comparison.require_equality()
         more = {
@@ -96,7 +97,7 @@ def main() -> None:
         describe(folder, spec, target, more)
 
     # report
-    print(f"written: {output}; to use it: python {output / CLASSIFY} PICTURE...")
+    print(one_line(f"written: {output}; to use it: python {output / CLASSIFY} PICTURE..."))
 
 
 if __name__ == "__main__":

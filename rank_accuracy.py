@@ -107,7 +107,7 @@ def main() -> None:
     predictions = predict(network, batches, names)
     rank1, rank5 = predictions.ranks()
     head = (
-        f"{args.model} on the {len(predictions.labels)} images of {path}\n"
+        one_line(f"{args.model} on the {len(predictions.labels)} images of {path}") + "\n"
         f"rank-1: {rank1:.2%}\nrank-5: {rank5:.2%}\n"
     )
     print(head, end="")
@@ -122,7 +122,7 @@ def main() -> None:
         content = {"model": args.model, "data": str(path), **predictions.measures()}
         write_atomically(f"{report}.txt", head + report_text(predictions))
         write_atomically(f"{report}.json", json.dumps(content, indent=2) + "\n")
-        print(f"report: {report}.txt, {report}.json")
+        print(one_line(f"report: {report}.txt, {report}.json"))
 
 
 def hdf5_images(path: Path) -> tuple[Images, np.ndarray, tuple[str, ...], np.ndarray]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files.resultfiles import HISTORY, OPTIONS
 
 
@@ -45,18 +45,19 @@ def main() -> None:
     beneath = read_keras_history(args.over) if args.over else {}
     compared = []
     if len(runs) > 1:
-        compared = list(map(ComparedRun.of, runs, labels(found)))
+        compared = list(map(ComparedRun.of, runs, map(one_line, labels(found))))
 
     # pages and curves
     for run in runs:
-        print(f"page: {run.write_page()}, curve: {run.write_curve()}")
+        print(one_line(f"page: {run.write_page()}, curve: {run.write_curve()}"))
         if args.over:
-            print(f"over {args.over}: {run.write_curve_over(args.over.stem, beneath)}")
+            drawn = run.write_curve_over(args.over.stem, beneath)
+            print(one_line(f"over {args.over}: {drawn}"))
     if compared:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.output, comparison_html(compared))
         rows = table_rows(compared)[: len(compared) + 1]
-        print("", *aligned(rows), "", f"comparison: {args.output}", sep="\n")
+        print("", *aligned(rows), "", one_line(f"comparison: {args.output}"), sep="\n")
 
 
 def find(path: Path) -> list[tuple[Path, str]]:

@@ -19,7 +19,13 @@ from pipeline.training.experiment import Options
 from pipeline.training.history import trimmed
 from pipeline.training.run import Run
 
-HISTORY = {"loss": [2.0, 1.5, 1.25], "learning_rate": [0.1, 0.1, 0.1]}
+HISTORY = {
+    "loss": [2.0, 1.5, 1.25],
+    "accuracy": [0.25, 0.5, 0.5],
+    "val_loss": [2.0, 1.75, 1.5],
+    "val_accuracy": [0.25, 0.25, 0.5],
+    "learning_rate": [0.1, 0.1, 0.1],
+}
 TOY = experiment(epochs=10)
 TRAIN_IT = replace(TOY, name="train_it")
 SCRIPT = "train_it.py"
@@ -243,6 +249,24 @@ def test_two_runs_cannot_have_one_model(run, tmp_path):
     del first
 
 
+def test_a_run_at_work_in_a_folder_has_its_models_to_itself(run, output, tmp_path):
+    elsewhere = {"output": str(tmp_path / "b"), "model": str(output / "model.hdf5")}
+    first = run(model=str(output / "model.hdf5"))
+    with pytest.raises(UserError, match="output is in use by another process"):
+        run(**elsewhere)
+    del first
+    second = run(**elsewhere)
+    with pytest.raises(UserError, match="output is in use by another process"):
+        run()
+    del second
+
+
+@pytest.mark.parametrize("name", ["train_it.json", "train_it.csv", "train_it_predictions.npz"])
+def test_a_model_takes_no_place_of_the_runs_own_results(run, output, name):
+    with pytest.raises(UserError, match=f"{name} is where this run's own results go"):
+        run(model=str(output / name))
+
+
 def test_a_model_that_came_meanwhile_is_not_replaced(run, tmp_path):
     mine = run(model=str(tmp_path / "model.hdf5"))
     (tmp_path / "model.hdf5").write_bytes(b"somebody else's")
@@ -252,9 +276,13 @@ def test_a_model_that_came_meanwhile_is_not_replaced(run, tmp_path):
     assert (tmp_path / "model.hdf5").read_bytes() == b"somebody else's"
 
 
-def test_the_model_that_was_asked_for_is_remembered_and_the_usual_one_is_not(run, tmp_path):
+def test_the_model_that_was_asked_for_is_remembered_and_the_usual_one_is_not(
+    run, tmp_path, monkeypatch
+):
     model = str(tmp_path / "model.hdf5")
     assert run(model=model).remembered["model"] == model
+    monkeypatch.chdir(tmp_path)
+    assert run(output="a", model="model.hdf5").remembered["model"] == model  # from anywhere
     assert run(replace(TOY, name="b", model="b.hdf5")).remembered["model"] is None
 
 
@@ -264,7 +292,17 @@ def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, ou
     earlier = read_checkpoint(checkpoint)
     with pytest.raises(UserError, match=r"train_it_report\.txt .* on epoch 3 of 5: train longer"):
         run(checkpoint=earlier, epochs=3)
+    with pytest.raises(UserError, match="on epoch 3 of 5"):  # the later checkpoints are gone
+        run(resume=True, epochs=3)
     run(checkpoint=earlier, epochs=4)
+
+
+@pytest.mark.parametrize("measures", [{"loss"}, {*HISTORY, "another"}, {*HISTORY} - {"val_loss"}])
+def test_a_history_of_other_measures_is_not_gone_on_with(measures, run, output, write_checkpoint):
+    history = {name: [1.0, 1.0, 1.0] for name in sorted(measures)}
+    write_checkpoint(output / "checkpoints" / "epoch_3.hdf5", 3, history, {"script": SCRIPT})
+    with pytest.raises(UserError, match=r"epoch_3\.hdf5 is damaged: its history is not of loss, "):
+        run(resume=True)
 
 
 def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):

@@ -5,13 +5,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
+from forkedscript import ROOT
+from storm import NETWORK
 
 from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
 from pipeline.errors import Interrupted
+from pipeline.files.checkpoints import checkpoints_under_way
+from pipeline.files.modelfile import read_checkpoint
 
 
 class Recorder(keras.callbacks.Callback):
@@ -201,3 +206,27 @@ def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeye
     finally:
         process.kill()
         process.communicate()
+
+
+def take(terminal):
+    """Makes a terminal the one that this process was started from."""
+    os.setsid()
+    descriptor = os.open(terminal, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(descriptor, standard)
+
+
+def test_a_script_whose_terminal_is_closed_saves_what_it_has_and_ends(tmp_path):
+    ours, its = os.openpty()
+    script = [sys.executable, ROOT / "resnet_cifar10_decay.py", "--epochs", "100000"]
+    options = ["--dataset", "digits", *NETWORK, "--batch-size", "2", "--output", tmp_path]
+    command = [str(argument) for argument in (*script, *options)]
+    with subprocess.Popen(command, preexec_fn=partial(take, os.ttyname(its))) as process:
+        os.close(its)
+        shown = b""
+        while b"batch 2" not in shown:  # of 718
+            shown += os.read(ours, 1000)
+        os.close(ours)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    (saved,) = checkpoints_under_way(tmp_path / "checkpoints_decay").values()
+    assert read_checkpoint(saved).batch > 1

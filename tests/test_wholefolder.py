@@ -56,6 +56,22 @@ def test_an_old_folder_is_replaced(tmp_path):
     assert (tmp_path / "new" / "labels").read_text() == "2"
 
 
+@pytest.mark.parametrize("name", [".new.unfinished", ".new.replaced"])
+def test_a_link_beside_it_is_neither_followed_nor_removed(name, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "results").touch()
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / name).symlink_to(precious)
+    with (
+        pytest.raises(OSError, match=rf"it is a symbolic link: remove it: .*{name}"),
+        whole_folder(tmp_path / "parent" / "new"),
+    ):
+        pass
+    assert names(precious) == ["results"]
+    assert names(tmp_path / "parent") == [name]
+
+
 @pytest.mark.parametrize("kill_at", [1, 2])
 def test_a_kill_at_either_rename_loses_neither_folder(kill_at, tmp_path, monkeypatch):
     path = tmp_path / "new"

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from pipeline.callbacks.divergenceguard import not_finite
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import replace_durably, write_atomically
 from pipeline.files.checkpoints import (
     best_path,
@@ -162,7 +162,7 @@ def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
     for path in later:
         path.rename(aside / path.name)
     place = f"epoch {epoch}{f' and {batch} batches' if batch else ''}"
-    print(f"checkpoints after {place} were moved to {aside}", flush=True)
+    print(one_line(f"checkpoints after {place} were moved to {aside}"), flush=True)
 
 
 def _replace_by_copy(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """What a person sees of a training: a table with a row an epoch."""
 
+import errno
 import shutil
 import sys
 import time
@@ -51,12 +52,12 @@ class Progress(keras.callbacks.Callback):
 
     def __exit__(self, *exception: object) -> None:
         if self._open:
-            print(file=self._stream, flush=True)
+            self._print("\n")
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Prints the names of the columns."""
         names = "".join(f"{name:>{width}}" for name, width in COLUMNS.items())
-        print(names, file=self._stream, flush=True)
+        self._print(f"{names}\n")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Draws the row anew."""
@@ -98,8 +99,16 @@ class Progress(keras.callbacks.Callback):
         if self._draws:
             width = shutil.get_terminal_size().columns - 1  # a wrapped line could not be drawn over
             row = f"\r{row[:width]}\N{ESCAPE}[K"
-        print(row, end="\n" if last else "", file=self._stream, flush=True)
+        self._print(f"{row}\n" if last else row)
         self._open = not last
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, end="", file=self._stream, flush=True)
+        except OSError as error:
+            # The terminal is gone: SIGHUP will end the run, in good order, or it is to go on.
+            if error.errno != errno.EIO:
+                raise
 
     def _row(self) -> str:
         logs = self._logs

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from pipeline.errors import one_line
 from pipeline.figures.curve import plot
 from pipeline.files.atomic import write_atomically
 from pipeline.training import history as histories
@@ -61,4 +62,5 @@ class TrainingMonitor(keras.callbacks.Callback):
         try:
             write_atomically(self.fig_path, png)
         except OSError as error:
-            print(f"warning: {self.fig_path} was not drawn: {error.strerror}", file=sys.stderr)
+            message = f"warning: {self.fig_path} was not drawn: {error.strerror}"
+            print(one_line(message), file=sys.stderr)

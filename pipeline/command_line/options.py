@@ -328,13 +328,12 @@ def parse_training(
     saved = _options(experiment, _parsed(parser, [*arguments, f"--output={options.output}"]))
     options = _options(experiment, _parsed(parser, arguments + argv))
     amid = f" and batch {checkpoint.batch} of the next" if checkpoint.batch else ""
-    print(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{amid}")
+    print(one_line(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{amid}"))
     changed = []
     for name, option in _flags(parser).items():
         old, new = getattr(saved, name), getattr(options, name)
-        if old == new or (
-            name == "data" and old and new and os.path.abspath(old) == os.path.abspath(new)
-        ):
+        paths = name in ("data", "model") and old and new
+        if old == new or (paths and os.path.abspath(old) == os.path.abspath(new)):
             continue
         if name in OF_THE_NETWORK:
             raise UserError(
@@ -435,7 +434,8 @@ def _checkpoint(
                     f"no checkpoint in {options.checkpoints}: name the folder of the run with "
                     "--output or --checkpoints, or start a new one without --resume"
                 )
-            print(f"no checkpoint in {options.checkpoints} yet: starting with the first epoch")
+            place = one_line(str(options.checkpoints))
+            print(f"no checkpoint in {place} yet: starting with the first epoch")
         return checkpoint, locks
     return None, locks
 
@@ -496,7 +496,8 @@ def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:
             arguments += [flag] if value else []
             continue
         texts = [str(element) for element in (value if isinstance(value, list) else [value])]
-        if any(text.startswith("-") for text in texts):  # it would pass for another option
+        # It would pass for another option, or is no path.
+        if any(text.startswith("-") or "\0" in text for text in texts):
             raise UserError(f"{checkpoint.path} is damaged: its {name} is {_text(value)}")
         arguments += [flag, *texts]
     return [*arguments, *_former_recipe(checkpoint)]

@@ -17,7 +17,7 @@ def real(folder: Path) -> Path:
     return Path(os.path.realpath(folder))  # Path.resolve() raises RuntimeError on a loop of links
 
 
-def lock(folder: Path, name: str = LOCK) -> TextIO:
+def lock(folder: Path, name: str = LOCK, shared: bool = False) -> TextIO:
     """Makes a folder, and a lock in it that the system lifts when the process ends, however.
 
     Whatever others may have put in the lock's place is neither followed nor changed.
@@ -25,6 +25,7 @@ def lock(folder: Path, name: str = LOCK) -> TextIO:
     Args:
         folder: made where it is missing.
         name: of the lock, for one on something else than the whole folder.
+        shared: whether others may hold it as well who share it.
 
     Returns:
         A file; while it is open, the lock is held.
@@ -40,7 +41,7 @@ def lock(folder: Path, name: str = LOCK) -> TextIO:
         raise UserError(f"{folder} is not a folder: choose another") from error
     file = open(folder / name, "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
         raise UserError(

@@ -83,6 +83,14 @@ class Checkpoint:
         elif classifier.averages:  # written when statistics were not averaged yet
             classifier.start_averages()
 
+    def refuse_larger(self, spec: NetworkSpec) -> None:
+        """Makes sure that a network has no more weights than there are, before it is built.
+
+        Raises:
+            UserError: the checkpoint is of another network.
+        """
+        _refuse_too_few(self.path, self.weights, spec)
+
     def restore_metrics(self, classifier: Classifier) -> None:
         """Gives the metrics of a classifier what they had measured of the epoch under way.
 
@@ -229,6 +237,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"its batch is {batch}")
         if histories.epochs(history) not in (0, epoch):
             raise ValueError(f"its history does not end with epoch {epoch}")
+        if not isinstance(options.get("recipe_parts", {}), dict):
+            raise ValueError(f"its recipe's parts are {options['recipe_parts']}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a checkpoint: its state cannot be read") from error
     return Checkpoint(path, epoch, history, options, weights, optimizer, averages, batch, metrics)
@@ -276,15 +286,19 @@ def load_model(
     if spec is None:
         raise UserError(f"{path} does not say what network it holds: its version is too old")
     # Before it is built: a few bytes can describe a network that fills any memory.
-    numbers = sum(weight.size for layer in weights.values() for weight in layer.values())
-    if sum(spec.stages) > len(weights) or spec.least_weights > numbers:
-        raise UserError(f"{path} is damaged or of another network: it has too few weights for it")
+    _refuse_too_few(path, weights, spec)
     try:
         network = spec.build()
     except NetworkError as error:
         raise UserError(f"{path} is damaged or of another network: {error}") from error
     _assign_weights(path, weights, network)
     return network, spec
+
+
+def _refuse_too_few(path: Path, weights: Weights, spec: NetworkSpec) -> None:
+    numbers = sum(weight.size for layer in weights.values() for weight in layer.values())
+    if sum(spec.stages) > len(weights) or spec.least_weights > numbers:
+        raise UserError(f"{path} is damaged or of another network: it has too few weights for it")
 
 
 def _read_spec(file: h5py.File) -> NetworkSpec | None:

@@ -1,5 +1,6 @@
 """A folder that is there with all its files, or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,11 +27,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         UserError: another process is writing the same folder.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or somebody has put a symbolic link beside it in the
+            place of one of its own.
     """
     path = real(path)
     staging = path.with_name(f".{path.name}.unfinished")
     replaced = path.with_name(f".{path.name}.replaced")
+    for own in (staging, replaced):
+        if own.is_symlink():  # what lies behind it is not ours to remove
+            raise OSError(errno.ELOOP, "it is a symbolic link: remove it", str(own))
     with lock(staging):
         if replaced.exists():  # a process was killed between its renames, or right after them
             if path.exists():

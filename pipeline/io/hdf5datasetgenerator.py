@@ -45,6 +45,7 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         ("size of image", train.size == test.size),
         ("set of classes", train.label_names == test.label_names),
         ("mean", np.array_equal(mean, mean_beside(test))),
+        ("build", train.build == test.build),
     ):
         if not same:
             raise UserError(f"{test.path} has another {what} than {train.path}: build them again")
@@ -56,6 +57,7 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         train.class_names,
         mean,
         test_part="",
+        fingerprint=train.build,
     )
 
 
@@ -78,6 +80,7 @@ class HDF5DatasetGenerator:
         label_names: id and words of each class, by label.
         mean: the training images' red, green and blue, float32 (3,); None in files of earlier
             builds.
+        build: what is alike in the files that were built together; None in those files.
 
     Raises:
         UserError: the file is missing, unfinished or damaged, keeps its data elsewhere, has images
@@ -146,15 +149,15 @@ class HDF5DatasetGenerator:
                 f"instead of 0 to {len(names) - 1}"
             )
 
-        self.mean = self._read_origin(hdf5)
+        self.mean, self.build = self._read_origin(hdf5)
         self.images = HDF5Images(file, offset, images.shape)
         self.labels = ids.astype(np.int32)
         self.label_names = tuple((name.decode(), words.decode()) for name, words in names[:])
 
-    def _read_origin(self, hdf5: h5py.File) -> np.ndarray | None:
+    def _read_origin(self, hdf5: h5py.File) -> tuple[np.ndarray | None, str | None]:
         texts = own_texts(hdf5, ORIGIN)
         if texts is None:
-            return None
+            return None, None
         origin = Origin(*texts)
         mean = own_member(hdf5, MEAN, h5py.Dataset)
         if mean.dtype != np.float64 or mean.shape != (3,) or not np.isfinite(mean[:]).all():
@@ -172,7 +175,7 @@ class HDF5DatasetGenerator:
                     f"{self.path} and {beside.name} beside it are not of one build, or the latter "
                     "is damaged: build them again"
                 )
-        return mean
+        return mean, origin.build
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{self.path} cannot be used ({reason}): build it again")

@@ -109,12 +109,13 @@ def read_photograph_folder(
     if test and not all_files(test):
         raise UserError(f"{folder} has no pictures to test on that can be used")
     in_the_end = f", {len(all_files(test)):,} to test on in the end" if test else ""
-    print(
+    summary = (
         f"{folder}: {len(names)} classes, {len(all_files(training)):,} pictures to train on, "
         f"{len(all_files(validation)):,} to validate on, {where}{in_the_end}"
     )
-    for note in (*others, *_notes(Splits(training, validation, test), looks)):
-        print(one_line(f"note: {note}"))
+    notes = (*others, *_notes(Splits(training, validation, test), looks))
+    for line in (summary, *(f"note: {note}" for note in notes)):
+        print(one_line(line))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
         return Photographs(gathered(all_files(classes)), size, centre), labels_of(classes)

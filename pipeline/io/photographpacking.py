@@ -12,7 +12,7 @@ import cv2
 import h5py
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.lock import lock
@@ -89,7 +89,7 @@ def pack_photographs(
         write_atomically(folder / STORE, store_text(seals, titles or {}))
     count = sum(len(part.index) for part in parts)
     size = sum(part.path.stat().st_size for part in parts)
-    print(f"{folder}: {count:,} pictures, {size:,} bytes, {len(bad):,} left out")
+    print(one_line(f"{folder}: {count:,} pictures, {size:,} bytes, {len(bad):,} left out"))
 
 
 def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -> list[StorePart]:

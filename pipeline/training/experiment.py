@@ -277,6 +277,8 @@ def train(
     mean = data.mean if experiment.centred else None
     spec = architecture.spec(data.image_shape, data.label_names, mean)
     spec = replace(spec, centre=experiment.centre)
+    if checkpoint:  # a few bytes can describe a network that fills any memory
+        checkpoint.refuse_larger(spec)
     preprocess = spec.preprocessor.preprocess
     train_batches, test_batches = make_batches(
         recipe,
@@ -295,7 +297,7 @@ def train(
         classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
         if options.weights and not checkpoint:
             load_body(options.weights, classifier.network)
-            print(f"weights: those of {options.weights}, but for a new classifier")
+            print(one_line(f"weights: those of {options.weights}, but for a new classifier"))
 
         print(
             f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train "

@@ -104,14 +104,19 @@ class Run:
         self.remembered = {
             "script": script or experiment.name,
             **{name: getattr(options, name) for name in experiment.remembered},
+            # Whole paths, as the run may go on in another working folder.
             "model": _given_model(experiment, options),
-            # The run may go on in another working folder.
             "data": options.data and os.path.abspath(options.data),
             "backend": keras.backend.backend(),
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
         self.start_batch = checkpoint.batch if checkpoint else 0
         self.history = checkpoint.history if checkpoint else {}
+        if self.history and self.history.keys() != set(histories.MEASURES):
+            raise UserError(
+                f"{checkpoint.path} is damaged: its history is not of "
+                f"{', '.join(histories.MEASURES)}"
+            )
         self.drawn_with: dict[str, str | bool] = {}
         self._command = command
 
@@ -211,8 +216,12 @@ class Run:
         folder = real(path.parent)
         if folder == real(self.checkpoints):
             raise UserError(f"{path} lies among the checkpoints: choose another folder")
-        if folder not in locked:  # another run may have another output folder and the same model
-            self._locks.append(lock(folder, f".{path.name}.lock"))
+        own = [self.files.history.with_suffix(".csv"), *vars(self.files).values()]
+        if folder / path.name in {real(file.parent) / file.name for file in own}:
+            raise UserError(f"{path} is where this run's own results go: name another file")
+        if folder not in locked:
+            # Another run may have the same model, or this folder for all its results.
+            self._locks += [lock(folder, shared=True), lock(folder, f".{path.name}.lock")]
         self._refuse_to_overwrite_model(self.history)
 
     def _refuse_to_overwrite_model(self, history: History) -> None:
@@ -246,7 +255,7 @@ class Run:
             # A model of a branch that this run has left is its own as well.
             self._refuse_to_overwrite_model(self.history or history)
             save_model(self._model_path, network, spec, history)
-            print(f"model: {self._model_path}")
+            print(one_line(f"model: {self._model_path}"))
 
     def _refuse_to_overwrite(self) -> None:
         another = "resume it, or give a new run another output folder"
@@ -268,8 +277,8 @@ class Run:
                     f"{self.files.history} belongs to another run than the one that goes on here: "
                     "give this one another output folder"
                 )
-            named = self.checkpoint and not self.options.resume
-            if named and self.start_epoch == self.options.epochs < histories.epochs(found):
+            nothing_left = self.checkpoint and self.start_epoch == self.options.epochs
+            if nothing_left and self.start_epoch < histories.epochs(found):
                 raise UserError(
                     f"{self.files.report} would be replaced by a report on epoch "
                     f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give it "
@@ -343,7 +352,7 @@ class Run:
             print(text)
         write_atomically(self.files.report, text)
         files = self.output / self.name
-        print(f"history, curve, report, predictions and options: {files}*")
+        print(one_line(f"history, curve, report, predictions and options: {files}*"))
 
     def write_page(
         self,
@@ -380,7 +389,9 @@ class Run:
 
 def _given_model(experiment: Experiment, options: Options) -> str | None:
     usual = experiment.resolve(dataclasses.replace(options, model=None)).model
-    return None if options.model == usual else options.model
+    if options.model is None or options.model == usual:
+        return None
+    return os.path.abspath(options.model)
 
 
 def _versions() -> dict[str, str]:
