@@ -186,9 +186,11 @@ def test_wrong_input_takes_one_line(photograph_folder, tmp_path):
     )
     assert not (tmp_path / "packed").exists()
     (tmp_path / "file").touch()
-    assert "file is not a folder: choose another" in refused(
-        SCRIPT, "--images", photograph_folder, "--hdf5", tmp_path / "file"
-    )
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file", "loop"):
+        assert f"{name} is not a folder: choose another" in refused(
+            SCRIPT, "--images", photograph_folder, "--hdf5", tmp_path / name
+        )
 
 
 def test_larger_pictures_are_made_smaller_if_asked_to(photograph_folder, tmp_path):

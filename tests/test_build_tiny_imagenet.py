@@ -11,6 +11,7 @@ import sys
 from functools import partial
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from forkedscript import ROOT, finish, start
@@ -23,7 +24,7 @@ from config import tiny_imagenet_config as config
 from pipeline.command_line import script
 from pipeline.errors import UserError
 from pipeline.io import imagefiles
-from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
+from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator, read_hdf5_dataset
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 pytestmark = pytest.mark.thorough
@@ -238,6 +239,20 @@ def test_files_of_two_builds_do_not_pass_for_one(root, build):
             opened(root / "a", name)
     shutil.copy(root / "b" / "mean.json", root / "a" / "mean.json")
     opened(root / "a", "train")
+
+
+def test_nor_where_there_is_no_mean_beside_them(root, build):
+    for name, per_class in (("a", 2), ("b", 3)):
+        build(*options(root, "--hdf5", root / name, per_class=per_class))
+        (root / name / "mean.json").unlink()
+    first = read_hdf5_dataset(root / "a")
+    assert first.fingerprint not in (None, read_hdf5_dataset(root / "b").fingerprint)
+    with h5py.File(root / "a" / "train.hdf5") as file:
+        mean = file["mean"][:]
+    shutil.copy(root / "b" / "val.hdf5", root / "a" / "val.hdf5")
+    reseal(root / "a" / "val.hdf5", lambda file: file["mean"].write_direct(mean))
+    with pytest.raises(UserError, match=r"val\.hdf5 has another build than .*train\.hdf5"):
+        read_hdf5_dataset(root / "a")
 
 
 def test_files_of_earlier_builds_are_read_with_the_mean_beside_them(root, build):

@@ -78,6 +78,8 @@ def test_a_written_history_is_read(tmp_path):
         '{"loss": [[1.0]]}',
         '{"loss": [null]}',
         '{"loss": [NaN]}',
+        '{"loss": [Infinity]}',
+        '{"loss": [-1e999]}',
         '{"loss": [1.0, 2.0], "accuracy": [0.5]}',
     ],
 )

@@ -45,6 +45,14 @@ def test_page_and_curve_of_a_run_are_made_again(output, named):
     assert [path.read_bytes() for path in made] == before
 
 
+def test_what_a_terminal_would_obey_in_the_name_of_a_folder_is_shown(output, tmp_path):
+    hostile = tmp_path / "\N{ESCAPE}[31mred"
+    shutil.copytree(output, hostile)
+    printed = run("report.py", hostile, output, "--output", hostile / "comparison.html")
+    assert r"\x1b[31mred" in printed
+    assert "\N{ESCAPE}" not in printed
+
+
 def test_the_curve_for_papers_is_the_one_that_was_watched(output):
     record = json.loads((output / "toy_options.json").read_text())
     drawn_with = {

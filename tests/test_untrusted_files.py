@@ -26,6 +26,7 @@ from pipeline.files.seal import seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training import history as histories
+from pipeline.training.experiment import train
 
 SCRIPT = "train.py"
 
@@ -147,6 +148,8 @@ def test_a_state_of_the_right_form_is_read(checkpoint_with, tmp_path):
         STATE | {"history": {"loss": [float("nan")]}},
         STATE | {"options": ["script"]},
         STATE | {"options": None},
+        STATE | {"options": {"recipe_parts": None}},
+        STATE | {"options": {"recipe_parts": ["reg"]}},
     ],
     ids=lambda state: str(state)[:60],
 )
@@ -169,6 +172,28 @@ def test_a_checkpoints_options_cannot_name_other_options(checkpoint_with, tmp_pa
     path = checkpoint_with(STATE | {"options": STATE["options"] | options})
     with pytest.raises(UserError, match=f"{path} is damaged: its .*elsewhere"):
         resumed(tmp_path)
+
+
+def test_an_option_that_is_none_is_said_to_be_the_checkpoints(checkpoint_with, tmp_path, capsys):
+    path = checkpoint_with(STATE | {"options": STATE["options"] | {"filters": [4, "x"]}})
+    with pytest.raises(SystemExit, match="2"):
+        resumed(tmp_path)
+    complaint = f"error: {path} is damaged, or of another version: argument --filters: 'x' is "
+    assert capsys.readouterr().err.startswith(complaint)
+
+
+def test_a_path_that_is_none_is_refused(checkpoint_with, tmp_path):
+    path = checkpoint_with(STATE | {"options": STATE["options"] | {"data": "a\0b"}})
+    with pytest.raises(UserError, match=f"{path} is damaged: its data"):
+        resumed(tmp_path)
+
+
+def test_no_network_is_built_that_a_checkpoint_has_not_the_weights_of(checkpoint_with, tmp_path):
+    large = {"stages": [40], "filters": [4, 1024]}
+    path = checkpoint_with(STATE | {"history": {}, "options": STATE["options"] | large})
+    options, checkpoint = resumed(tmp_path)
+    with pytest.raises(UserError, match=f"{path} .* too few weights for it"):
+        train(experiment(), options, checkpoint)
 
 
 @pytest.mark.parametrize("name", ["output", "checkpoints", "resume", "run_options"])

@@ -45,7 +45,13 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints take one line, for a script that its docstring describes."""
+    """A parser whose complaints take one line, for a script that its docstring describes.
+
+    Attributes:
+        of_checkpoint: the file whose options are parsed, as long as they are not the user's.
+    """
+
+    of_checkpoint: Path | None = None
 
     def __init__(self, description: str):
         super().__init__(
@@ -80,7 +86,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the complaint and exits with status 2."""
-        self.exit(2, one_line(f"error: {message} (see {self.prog} --help)") + "\n")
+        if self.of_checkpoint:
+            complaint = f"{self.of_checkpoint} is damaged, or of another version: {message}"
+        else:
+            complaint = f"{message} (see {self.prog} --help)"
+        self.exit(2, one_line(f"error: {complaint}") + "\n")
 
 
 def training_parser(description: str, experiment: Experiment) -> Parser:
@@ -325,7 +335,9 @@ def parse_training(
         )
     arguments = _as_arguments(parser, checkpoint)
     # In the same output folder, below which the model lies if nothing else is said.
+    parser.of_checkpoint = checkpoint.path
     saved = _options(experiment, _parsed(parser, [*arguments, f"--output={options.output}"]))
+    parser.of_checkpoint = None
     options = _options(experiment, _parsed(parser, arguments + argv))
     amid = f" and batch {checkpoint.batch} of the next" if checkpoint.batch else ""
     print(one_line(f"going on from {checkpoint.path}, epoch {checkpoint.epoch}{amid}"))

@@ -10,7 +10,9 @@ the try itself.
 """
 
 import contextlib
+import dataclasses
 import functools
+import gc
 import gzip
 import hashlib
 import io
@@ -32,6 +34,7 @@ import cv2
 import h5py
 import numpy as np
 import specialfiles
+from resealed import reseal
 from test_corruption import damaged
 
 from pipeline.errors import UserError
@@ -56,7 +59,7 @@ from pipeline.io.photographpacking import pack_photographs
 from pipeline.io.photographstore import STORE, TAIL_BYTES, StorePart, store_text, tail
 from pipeline.io.tiny_imagenet import read_label_names
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-from pipeline.training.history import read_history
+from pipeline.training.history import MEASURES, append, as_csv, read_history
 
 MEMORY_LIMIT = 500 * 2**20  # bytes that a try may take beyond what the process has
 SIZE = 32
@@ -145,6 +148,54 @@ def forged_checkpoints(folder: Path) -> Attempt:
         checkpoint.restore(classifier)
         if checkpoint.batch:
             checkpoint.restore_metrics(classifier)
+
+    return attempt
+
+
+def forged_states(folder: Path) -> Attempt:
+    """Forges what a checkpoint remembers of its run, and goes on with it as a script does."""
+    import toy
+
+    from pipeline.command_line.options import parse_training, training_parser
+    from pipeline.training.run import Run
+
+    experiment = toy.experiment(epochs=3, model="model.hdf5")
+    parser = training_parser("", experiment)
+    parser.prog = "train.py"
+    argv, first = (["--output", str(folder / name)] for name in ("output", "first"))
+    (folder / "output" / experiment.checkpoints).mkdir(parents=True)
+    path, _ = _checkpoint(folder)
+    path = path.rename(folder / "output" / experiment.checkpoints / path.name)
+    recipe = experiment.recipes["plain"]
+    options, *_ = parse_training(parser, experiment, first)
+    run = Run(experiment, options, script=parser.prog)
+    run.follow(recipe)
+    data = dataclasses.replace(toy.read(), fingerprint="0" * 32)
+    run.recognise(data)
+    history = {measure: [1.5, 1.0] for measure in MEASURES}
+    whole = json.dumps({"epoch": 2, "history": history, "options": run.remembered}).encode()
+    del run
+
+    def attempt(number: int) -> None:
+        def change(file: h5py.File) -> None:
+            del file["training/state"]
+            file["training/state"] = np.frombuffer(forged_json(whole, number), np.uint8)
+
+        reseal(path, change)
+        gc.collect()  # the errors before hold on to the locks
+        try:
+            options, checkpoint, locks = parse_training(parser, experiment, [*argv, "--resume"])
+        except SystemExit as end:  # the parser has complained in one line
+            raise UserError(f"the parser ended with status {end.code}") from end
+        run = Run(experiment, options, checkpoint, parser.prog, locks=locks)
+        run.follow(recipe)
+        run.recognise(data)
+        architecture = dataclasses.replace(
+            experiment.architecture, stages=options.stages, filters=options.filters
+        )
+        checkpoint.refuse_larger(architecture.spec(data.image_shape, data.label_names, None))
+        append(run.history, dict.fromkeys(MEASURES, 0.5), 0.1)
+        as_csv(run.history)
 
     return attempt
 
@@ -334,6 +385,7 @@ def results_of_runs(folder: Path) -> Attempt:
         path.write_bytes(forge(whole, number))
         run = FinishedRun.read(folder, name)
         run.write_page()
+        run.write_curve()
         compared = [ComparedRun.of(run, "damaged"), ComparedRun.of(true, "true")]
         comparison_html(compared)
 
@@ -637,6 +689,10 @@ def links(folder: Path) -> Attempt:
     _, classifier = _checkpoint(folder)
     state = {"epoch": 1, "history": {}, "options": {}}
 
+    def export(place: Path) -> None:
+        with whole_folder(place / "a") as staging:
+            (staging / "a").write_text("new")
+
     def publish(place: Path) -> None:
         for _ in range(2):
             with published_together(place, ["a"], overwrite=True) as staging:
@@ -649,6 +705,7 @@ def links(folder: Path) -> Attempt:
             place / "epoch_1.hdf5", classifier, state
         ),
         ".train.hdf5.tmp": _data_file,
+        **dict.fromkeys((".a.unfinished", ".a.replaced"), export),
         **dict.fromkeys((".unfinished", ".complete", ".current", ".files_1", "a"), publish),
     }
 
@@ -759,6 +816,7 @@ ATTACKS = {
     for function in (
         damaged_checkpoints,
         forged_checkpoints,
+        forged_states,
         forged_models,
         damaged_data_files,
         forged_data_files,
