@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 
 
 def main() -> None:
@@ -37,10 +37,11 @@ def main() -> None:
     unfinished.rename(folder)
 
     # report
-    print(
+    places = (
         f"{folder / 'cifar10'} for --data, {folder / 'tiny-imagenet-200'} for --dataset-path, "
         f"{folder / 'photographs'} for --images"
     )
+    print(one_line(places))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from config import resnet18_config as config
 from pipeline.command_line import script
 from pipeline.command_line.options import training_parser
 from pipeline.command_line.training import parse_and_train
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files.resultfiles import ResultFiles
 
 
@@ -95,7 +95,7 @@ def compare(output: Path, names: dict[str, str]) -> None:
     path = output / "resnet18_cifar10_comparison"
     write_atomically(path.with_suffix(".txt"), text)
     write_atomically(path.with_suffix(".png"), plot(runs))
-    print(f"figure and table: {path}.*")
+    print(one_line(f"figure and table: {path}.*"))
 
 
 if __name__ == "__main__":

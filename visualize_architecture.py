@@ -12,6 +12,7 @@ from pathlib import Path
 from config import cifar10_config, resnet18_config, tiny_imagenet_config
 from pipeline.command_line import script
 from pipeline.command_line.options import Parser, add_network_options, chosen_network
+from pipeline.errors import one_line
 
 # Architecture, side of the images in pixels, and number of classes.
 NETWORKS = {
@@ -67,7 +68,7 @@ def main() -> None:
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, png.getvalue())
-    print(f"{spec.title}: {model.count_params():,} parameters, drawn to {output}")
+    print(one_line(f"{spec.title}: {model.count_params():,} parameters, drawn to {output}"))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ MODERN = Recipe(
     cutout=12,
     plain_epochs=15,
 )
-# In few epochs, without the augmentation that pays in long runs alone.
+# For few epochs, in which there is little to augment against.
 FAST = replace(
     MODERN,
     epochs=40,

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import keras
@@ -208,25 +208,44 @@ def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeye
         process.communicate()
 
 
-def take(terminal):
+def take(terminal, of_sighup):
     """Makes a terminal the one that this process was started from."""
+    signal.signal(signal.SIGHUP, of_sighup)
     os.setsid()
     descriptor = os.open(terminal, os.O_RDWR)
     for standard in range(3):
         os.dup2(descriptor, standard)
 
 
-def test_a_script_whose_terminal_is_closed_saves_what_it_has_and_ends(tmp_path):
+@contextmanager
+def closed_terminal(output, epochs, of_sighup):
+    """Starts training from a terminal that is closed once a batch is shown; lends the process."""
     ours, its = os.openpty()
-    script = [sys.executable, ROOT / "resnet_cifar10_decay.py", "--epochs", "100000"]
-    options = ["--dataset", "digits", *NETWORK, "--batch-size", "2", "--output", tmp_path]
+    script = [sys.executable, ROOT / "resnet_cifar10_decay.py", "--epochs", epochs]
+    options = ["--dataset", "digits", *NETWORK, "--batch-size", "2", "--output", output]
     command = [str(argument) for argument in (*script, *options)]
-    with subprocess.Popen(command, preexec_fn=partial(take, os.ttyname(its))) as process:
-        os.close(its)
-        shown = b""
-        while b"batch 2" not in shown:  # of 718
-            shown += os.read(ours, 1000)
-        os.close(ours)
+    first = partial(take, os.ttyname(its), of_sighup)
+    with subprocess.Popen(command, preexec_fn=first) as process:
+        try:
+            os.close(its)
+            shown = b""
+            while b"batch 2" not in shown:  # of 718
+                assert select.select([ours], [], [], 60)[0], shown
+                shown += os.read(ours, 1000)
+            os.close(ours)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_script_whose_terminal_is_closed_saves_what_it_has_and_ends(tmp_path):
+    with closed_terminal(tmp_path, 100_000, signal.SIG_DFL) as process:
         assert process.wait(timeout=60) == 128 + signal.SIGHUP
     (saved,) = checkpoints_under_way(tmp_path / "checkpoints_decay").values()
     assert read_checkpoint(saved).batch > 1
+
+
+def test_a_script_that_is_to_outlive_its_terminal_comes_to_its_end(tmp_path):
+    with closed_terminal(tmp_path, 1, signal.SIG_IGN) as process:
+        assert process.wait(timeout=120) == 0
+    assert (tmp_path / "resnet_cifar10.hdf5").exists()

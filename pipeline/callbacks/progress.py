@@ -1,6 +1,7 @@
 """What a person sees of a training: a table with a row an epoch."""
 
 import errno
+import os
 import shutil
 import sys
 import time
@@ -106,9 +107,12 @@ class Progress(keras.callbacks.Callback):
         try:
             print(text, end="", file=self._stream, flush=True)
         except OSError as error:
-            # The terminal is gone: SIGHUP will end the run, in good order, or it is to go on.
-            if error.errno != errno.EIO:
+            if not self._draws or error.errno != errno.EIO:
                 raise
+            # The terminal is gone. SIGHUP will end the run, in good order, or it is to go on.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
     def _row(self) -> str:
         logs = self._logs

@@ -39,7 +39,8 @@ def lock(folder: Path, name: str = LOCK, shared: bool = False) -> TextIO:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UserError(f"{folder} is not a folder: choose another") from error
-    file = open(folder / name, "r+", opener=_open)  # noqa: SIM115 (the caller closes it)
+    # A lock that is shared may be another user's file, for others only to read.
+    file = open(folder / name, "r" if shared else "r+", opener=_open)  # noqa: SIM115 (not closed)
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:

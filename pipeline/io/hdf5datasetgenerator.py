@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +38,8 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         folder: holds them; see `build_tiny_imagenet.py`.
 
     Raises:
-        UserError: a file is missing or damaged, or the two have other sizes or classes.
+        UserError: a file is missing or damaged, or the two differ in size of image, classes, mean
+            or build.
     """
     train, test = (HDF5DatasetGenerator(Path(folder) / FILES[part]) for part in ("train", "val"))
     mean = mean_beside(train)
@@ -57,7 +59,7 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         train.class_names,
         mean,
         test_part="",
-        fingerprint=train.build,
+        fingerprint=train.build and sha256(train.build.encode() + mean.tobytes()).hexdigest(),
     )
 
 

@@ -200,8 +200,9 @@ class Run:
         """
         labels = [data.train_labels, data.test_labels]
         what = {
-            # Each machine may have a copy of the images in a place of its own.
-            "options": self.remembered | {"data": None},
+            # Each machine may have a copy of the images in a place of its own, or another working
+            # folder, below which the model lies that only one of them writes.
+            "options": self.remembered | {"data": None, "model": None},
             "labels": [hashlib.sha256(part.tobytes()).hexdigest() for part in labels],
             "mean": data.mean.tolist(),
             "start": [self.start_epoch, self.start_batch],
@@ -280,9 +281,9 @@ class Run:
             nothing_left = self.checkpoint and self.start_epoch == self.options.epochs
             if nothing_left and self.start_epoch < histories.epochs(found):
                 raise UserError(
-                    f"{self.files.report} would be replaced by a report on epoch "
-                    f"{self.start_epoch} of {histories.epochs(found)}: train longer, or give it "
-                    "another output folder"
+                    f"{self.files.history} has {histories.epochs(found)} epochs, and nothing is "
+                    f"left to do but to report on epoch {self.start_epoch}: train longer, or give "
+                    "the report another output folder"
                 )
         if self.checkpoint:
             return
@@ -389,9 +390,8 @@ class Run:
 
 def _given_model(experiment: Experiment, options: Options) -> str | None:
     usual = experiment.resolve(dataclasses.replace(options, model=None)).model
-    if options.model is None or options.model == usual:
-        return None
-    return os.path.abspath(options.model)
+    given, usual = (path and os.path.abspath(path) for path in (options.model, usual))
+    return None if given == usual else given
 
 
 def _versions() -> dict[str, str]:

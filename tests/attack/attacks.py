@@ -175,6 +175,7 @@ def forged_states(folder: Path) -> Attempt:
     history = {measure: [1.5, 1.0] for measure in MEASURES}
     whole = json.dumps({"epoch": 2, "history": history, "options": run.remembered}).encode()
     del run
+    os.chdir(folder)  # where a forged path leads to
 
     def attempt(number: int) -> None:
         def change(file: h5py.File) -> None:
