@@ -9,9 +9,11 @@ from pathlib import Path
 
 import keras
 import pytest
+import toy
 from toy import NAMES, NETWORK, experiment
 
 from pipeline.backend import processor, uses_onednn
+from pipeline.backend.devices import Devices
 from pipeline.errors import UserError
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint, save_model
@@ -265,6 +267,22 @@ def test_a_run_at_work_in_a_folder_has_its_models_to_itself(run, output, tmp_pat
 def test_a_model_takes_no_place_of_the_runs_own_results(run, output, name):
     with pytest.raises(UserError, match=f"{name} is where this run's own results go"):
         run(model=str(output / name))
+
+
+def test_machines_may_have_data_and_model_in_places_of_their_own(tmp_path, monkeypatch):
+    said = []
+
+    def gathered(digest):
+        said.append(digest.tobytes())
+        return digest[None]
+
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        options = TRAIN_IT.resolve(Options(data="data", model="model.hdf5", seed=seed))
+        Run(TRAIN_IT, options, devices=Devices(gathered=gathered)).refuse_different(toy.read())
+    first, second, other_seed = said
+    assert first == second != other_seed
 
 
 def test_a_model_that_came_meanwhile_is_not_replaced(run, tmp_path):
