@@ -5,6 +5,7 @@ As a script, `signalled.py EPOCH SIGNAL SCRIPT [OPTION...]` runs another script 
 
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def signal_before(event: str, name: str, number: int, since: str = "") -> None:
         counting |= any(since in path for path in paths)
 
     changes(watch)
+
+
+def take(terminal: str, of_sighup: signal.Handlers = signal.SIG_DFL) -> None:
+    """Makes a terminal the one that this process was started from."""
+    signal.signal(signal.SIGHUP, of_sighup)
+    os.setsid()
+    descriptor = os.open(terminal, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(descriptor, standard)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """Whatever a script is started with, it ends in order."""
 
+import os
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
+from forkedscript import ROOT
+from signalled import take
 
 SAY = """
 import sys
@@ -47,3 +52,34 @@ def test_a_locale_without_unicode_will_do():
     done = shell(b"", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 2
     assert done.stdout == b"to stdout: \\u2192 x\n"
+
+
+OUTLIVES_ITS_TERMINAL = """
+import signal, sys
+from pipeline.command_line import script
+from pipeline.errors import Interrupted
+
+def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    print("started", flush=True)
+    signal.sigwait({signal.SIGHUP})
+    for stream in sys.argv[1:]:
+        print("what nobody reads", end="", file=getattr(sys, stream))
+    raise Interrupted(signal.SIGHUP)
+
+script.run(main)
+"""
+
+
+@pytest.mark.parametrize("streams", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=str)
+def test_what_a_lost_terminal_can_no_longer_show_does_not_change_the_status(streams):
+    ours, its = os.openpty()
+    command = [sys.executable, "-c", OUTLIVES_ITS_TERMINAL, *streams]
+    first = partial(take, os.ttyname(its))
+    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, cwd=ROOT, env=buffered, preexec_fn=first) as process:
+        os.close(its)
+        with open(ours, "rb", buffering=0, closefd=False) as terminal:
+            assert terminal.readline() == b"started\r\n"
+        os.close(ours)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from forkedscript import ROOT
+from signalled import take
 from storm import NETWORK
 
 from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
@@ -208,15 +209,6 @@ def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeye
         process.communicate()
 
 
-def take(terminal, of_sighup):
-    """Makes a terminal the one that this process was started from."""
-    signal.signal(signal.SIGHUP, of_sighup)
-    os.setsid()
-    descriptor = os.open(terminal, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(descriptor, standard)
-
-
 @contextmanager
 def closed_terminal(output, epochs, of_sighup):
     """Starts training from a terminal that is closed once a batch is shown; lends the process."""
@@ -225,7 +217,8 @@ def closed_terminal(output, epochs, of_sighup):
     options = ["--dataset", "digits", *NETWORK, "--batch-size", "2", "--output", output]
     command = [str(argument) for argument in (*script, *options)]
     first = partial(take, os.ttyname(its), of_sighup)
-    with subprocess.Popen(command, preexec_fn=first) as process:
+    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, env=buffered, preexec_fn=first) as process:
         try:
             os.close(its)
             shown = b""

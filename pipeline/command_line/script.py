@@ -1,9 +1,11 @@
 """What every script does around its work: errors in one line, and the exit status."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from pipeline.errors import BadImages, Interrupted, UserError, one_line
 
@@ -17,6 +19,8 @@ def run(main: Callable[[], None]) -> None:
         if (status := status_of(error)) is None:
             raise
         sys.exit(status)
+    finally:
+        _forget_a_lost_terminal()
 
 
 def status_of(error: BaseException) -> int | None:
@@ -56,7 +60,22 @@ def _let_everything_be_printed() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _forget_a_lost_terminal() -> None:
+    """Lets Python end with the script's status, though it cannot print what is left any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if error.errno == errno.EIO:  # of anything else Python complains itself
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+        except ValueError:  # it is closed
+            continue
+
+
 def _complain(message: str) -> int:
-    sys.stdout.flush()  # the complaint comes last in a log of both
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        sys.stdout.flush()  # the complaint comes last in a log of both
+        print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
