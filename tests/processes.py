@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import forkedscript
+from forkedscript import ROOT
 from signalled import signal_in
 
-ROOT = Path(__file__).parents[1]
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 
 

@@ -6,8 +6,13 @@ As a script, `signalled.py EPOCH SIGNAL SCRIPT [OPTION...]` runs another script 
 import os
 import runpy
 import signal
+import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from forkedscript import ROOT
 
 CHANGES = ("open", "os.rename", "os.link", "os.remove")
 
@@ -68,8 +73,33 @@ def signal_before(event: str, name: str, number: int, since: str = "") -> None:
     changes(watch)
 
 
-def take(terminal: str, of_sighup: signal.Handlers = signal.SIG_DFL) -> None:
-    """Makes a terminal the one that this process was started from."""
+@contextmanager
+def in_terminal(
+    command: list[str], of_sighup: signal.Handlers = signal.SIG_DFL
+) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Starts a process from a terminal of its own, and kills it in the end.
+
+    Its output is buffered, whatever that of the tests is.
+
+    Args:
+        command: what is started, in the project's folder.
+        of_sighup: what it does when the terminal is closed.
+
+    Yields:
+        The process, and our end of the terminal, to be closed.
+    """
+    ours, its = os.openpty()
+    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    take = partial(_take, os.ttyname(its), of_sighup)
+    with subprocess.Popen(command, cwd=ROOT, env=buffered, preexec_fn=take) as process:
+        try:
+            os.close(its)
+            yield process, ours
+        finally:
+            process.kill()
+
+
+def _take(terminal: str, of_sighup: signal.Handlers) -> None:
     signal.signal(signal.SIGHUP, of_sighup)
     os.setsid()
     descriptor = os.open(terminal, os.O_RDWR)
@@ -78,7 +108,7 @@ def take(terminal: str, of_sighup: signal.Handlers = signal.SIG_DFL) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(ROOT))
     epoch, number, script, *arguments = sys.argv[1:]
     signal_in(int(epoch), int(number))
     sys.argv = [script, *arguments]

@@ -1,14 +1,11 @@
 """Whatever a script is started with, it ends in order."""
 
-import os
 import signal
 import subprocess
 import sys
-from functools import partial
 
 import pytest
-from forkedscript import ROOT
-from signalled import take
+from signalled import in_terminal
 
 SAY = """
 import sys
@@ -73,13 +70,8 @@ script.run(main)
 
 @pytest.mark.parametrize("streams", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=str)
 def test_what_a_lost_terminal_can_no_longer_show_does_not_change_the_status(streams):
-    ours, its = os.openpty()
     command = [sys.executable, "-c", OUTLIVES_ITS_TERMINAL, *streams]
-    first = partial(take, os.ttyname(its))
-    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(command, cwd=ROOT, env=buffered, preexec_fn=first) as process:
-        os.close(its)
-        with open(ours, "rb", buffering=0, closefd=False) as terminal:
+    with in_terminal(command) as (process, ours):
+        with open(ours, "rb", buffering=0) as terminal:
             assert terminal.readline() == b"started\r\n"
-        os.close(ours)
         assert process.wait(timeout=60) == 128 + signal.SIGHUP

@@ -5,13 +5,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from functools import partial
 
 import keras
 import numpy as np
 import pytest
 from forkedscript import ROOT
-from signalled import take
+from signalled import in_terminal
 from storm import NETWORK
 
 from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
@@ -212,23 +211,16 @@ def test_even_in_the_midst_of_a_batch_the_first_is_answered_and_the_second_obeye
 @contextmanager
 def closed_terminal(output, epochs, of_sighup):
     """Starts training from a terminal that is closed once a batch is shown; lends the process."""
-    ours, its = os.openpty()
     script = [sys.executable, ROOT / "resnet_cifar10_decay.py", "--epochs", epochs]
     options = ["--dataset", "digits", *NETWORK, "--batch-size", "2", "--output", output]
     command = [str(argument) for argument in (*script, *options)]
-    first = partial(take, os.ttyname(its), of_sighup)
-    buffered = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(command, env=buffered, preexec_fn=first) as process:
-        try:
-            os.close(its)
-            shown = b""
-            while b"batch 2" not in shown:  # of 718
-                assert select.select([ours], [], [], 60)[0], shown
-                shown += os.read(ours, 1000)
-            os.close(ours)
-            yield process
-        finally:
-            process.kill()
+    with in_terminal(command, of_sighup) as (process, ours):
+        shown = b""
+        while b"batch 2" not in shown:  # of 718
+            assert select.select([ours], [], [], 60)[0], shown
+            shown += os.read(ours, 1000)
+        os.close(ours)
+        yield process
 
 
 def test_a_script_whose_terminal_is_closed_saves_what_it_has_and_ends(tmp_path):

@@ -1,7 +1,6 @@
 """What a person sees of a training: a table with a row an epoch."""
 
 import errno
-import os
 import shutil
 import sys
 import time
@@ -9,6 +8,7 @@ from typing import TextIO
 
 import keras
 
+from pipeline.streams import silence
 from pipeline.training.schedule import last_learning_rate
 
 COLUMNS = {
@@ -110,9 +110,7 @@ class Progress(keras.callbacks.Callback):
             if not self._draws or error.errno != errno.EIO:
                 raise
             # The terminal is gone. SIGHUP will end the run, in good order, or it is to go on.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            silence(self._stream)
 
     def _row(self) -> str:
         logs = self._logs

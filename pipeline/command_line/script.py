@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pipeline.errors import BadImages, Interrupted, UserError, one_line
+from pipeline.streams import silence
 
 
 def run(main: Callable[[], None]) -> None:
@@ -67,9 +68,7 @@ def _forget_a_lost_terminal() -> None:
             stream.flush()
         except OSError as error:
             if error.errno == errno.EIO:  # of anything else Python complains itself
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
+                silence(stream)
         except ValueError:  # it is closed
             continue
 

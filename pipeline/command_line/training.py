@@ -17,6 +17,7 @@ from pipeline.command_line.options import (
     training_parser,
 )
 from pipeline.errors import Diverged, Interrupted, Stopped, UserError
+from pipeline.streams import silence
 from pipeline.training.experiment import Experiment, train
 
 # What errors say of libraries by which processes exchange their sums.
@@ -61,7 +62,7 @@ def parse_and_train(
         return
     with _ending_alone(process):
         if process:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            silence(sys.stdout)
         _parse_and_train(parser, experiment, argv, chief=process == 0)
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from pipeline import backend
 from pipeline.errors import NetworkError, UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
@@ -168,8 +169,8 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
         for name, values in variables.items():
             if values:
                 saved = group.create_group(name)
-                for index, variable in enumerate(values):
-                    saved[f"{index:04}"] = _to_numpy(variable)
+                for index, value in enumerate(backend.on_the_host(values)):
+                    saved[f"{index:04}"] = value
 
     _save(path, classifier.network, classifier.spec, add_training)
 
@@ -426,9 +427,3 @@ def _assign(path: Path, saved: np.ndarray, variable: object, what: str) -> None:
             f"and {tuple(variable.shape)} in this run"
         )
     variable.assign(saved)
-
-
-def _to_numpy(variable: object) -> np.ndarray:
-    from keras import ops
-
-    return ops.convert_to_numpy(variable)
