@@ -136,11 +136,26 @@ def hdf5_images(path: Path) -> tuple[Images, np.ndarray, tuple[str, ...], np.nda
 def photographs_of(
     args: argparse.Namespace, spec: NetworkSpec
 ) -> tuple[Images, np.ndarray, tuple[str, ...]]:
-    """Returns images, labels and names of classes of a split of photographs."""
+    """Returns images, labels and names of classes of a split of photographs.
+
+    Where there is no folder `val`, its place is taken by those that the network's run has held out.
+
+    Raises:
+        UserError: there are no such pictures, or it is not known which they are.
+    """
+    from pipeline.files.modelfile import read_held_out
     from pipeline.io.photographfolder import read_photograph_folder
 
-    data = read_photograph_folder(args.images, spec.image_shape[0], centre=spec.centre)
+    known = read_held_out(args.model)
+    division = {"holdout": known.holdout, "skip_bad": known.skip_bad} if known else {}
+    data = read_photograph_folder(args.images, spec.image_shape[0], centre=spec.centre, **division)
     if args.split == "val":
+        if data.test_part and not (known and known.fingerprint == data.fingerprint):
+            raise UserError(
+                f"{args.images} has no folder val, and which of its pictures {args.model} has not "
+                f"been trained on is not known: put them into {args.images}/val, and the others "
+                f"into {args.images}/train"
+            )
         return data.test_images, data.test_labels, data.label_names
     if data.final_images is None:
         raise UserError(f"{args.images} has no folder test: give --split val")

@@ -180,7 +180,7 @@ class TrainingBatches(ImageBatches):
 
     def _made(self, draw: Draw, indices: np.ndarray) -> np.ndarray:
         # Photographs are not read before they are cropped, for which the whole batch is drawn.
-        unread = isinstance(self.images, np.ndarray) and self.images.dtype.kind == "O"
+        unread = getattr(self.images, "dtype", None) == np.dtype(object)
         images = self.images[indices if unread else draw.indices]
         for step in self.steps:
             images = step(images, draw)

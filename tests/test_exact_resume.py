@@ -10,10 +10,11 @@ import signal
 from dataclasses import replace
 
 import keras
+import numpy as np
 import pytest
-from toy import experiment
+from toy import experiment, read
 
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, UserError
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
@@ -114,7 +115,9 @@ class Interruption(keras.callbacks.Callback):
     "toy",
     [pytest.param(PLAIN, id="plain"), pytest.param(MODERN, marks=pytest.mark.jax, id="modern")],
 )
-def test_resume_amid_an_epoch_is_exact(toy, tmp_path):
+def test_resume_amid_an_epoch_is_exact(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)  # what is shown and all
+
     def options(name):
         return Options(output=str(tmp_path / name), epochs=2, resume=True, class_weights="balanced")
 
@@ -137,6 +140,37 @@ def test_resume_amid_an_epoch_is_exact(toy, tmp_path):
     assert not list(checkpoints.glob("*_plus_*"))
 
 
+@pytest.fixture
+def amid_an_epoch(tmp_path):
+    """A run that was stopped after two of the three batches of its fourth epoch."""
+    options = Options(output=str(tmp_path), epochs=9, learning_rate=1e-30)
+    with pytest.raises(Interrupted):
+        train(experiment(), options, callbacks=[Interruption(3, 1)])
+    return replace(options, resume=True)
+
+
+def test_with_other_images_an_epoch_under_way_is_not_gone_on_with(amid_an_epoch):
+    def more(path=None):
+        data, images = read(), np.zeros((8, 8, 8, 3), np.uint8)
+        labels = np.zeros(8, np.int32)
+        return replace(
+            data,
+            train_images=np.concatenate([data.train_images, images]),
+            train_labels=np.concatenate([data.train_labels, labels]),
+        )
+
+    with pytest.raises(UserError, match="amid an epoch of other images: put them back"):
+        train(experiment(reader=more), amid_an_epoch)
+
+
+def test_patience_that_is_at_its_end_lets_the_epoch_under_way_come_to_its_own(
+    amid_an_epoch, capsys
+):
+    history = train(experiment(), replace(amid_an_epoch, patience=1)).history
+    assert len(history["loss"]) == 4
+    assert "no higher validation accuracy for 1 epochs: training ends" in capsys.readouterr().out
+
+
 def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
     patient = {"resume": True, "every": 1, "patience": 2, "epochs": 9, "learning_rate": 1e-30}
     output = tmp_path / "straight"
@@ -154,5 +188,6 @@ def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
         options = Options(output=str(resumed.parent), **patient)
         again = train(still, options, newest_checkpoint(resumed))
         assert again.history == straight.history
+    assert "no higher validation accuracy for 2 epochs: nothing to train" in capsys.readouterr().out
     name = f"epoch_{last}.hdf5"
     assert (resumed / name).read_bytes() == (output / "checkpoints" / name).read_bytes()

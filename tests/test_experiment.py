@@ -95,10 +95,13 @@ def test_images_are_scaled_where_the_experiment_does_not_centre_them(tmp_path):
     assert result.spec.mean is None
 
 
-def test_balanced_classes_weigh_the_same_in_the_loss(tmp_path):
+@pytest.mark.parametrize("classes", [(0, 1, 2, 2), (0, 2, 2, 2)])
+def test_balanced_classes_weigh_the_same_in_the_loss(classes, tmp_path):
+    """6, 6 and 12 images, or 6, none and 18."""
+
     def unbalanced(path=None):
         data = toy.read()
-        labels = np.where(data.train_labels == 3, 2, data.train_labels)  # 6, 6 and 12 images
+        labels = np.take(classes, data.train_labels).astype(np.int32)
         return replace(data, train_labels=labels, test_labels=labels, label_names=toy.NAMES[:3])
 
     plain = {"batch_size": 24, "learning_rate": 1e-30, "reg": 0.0, "module_reg": 0.0}
@@ -109,7 +112,7 @@ def test_balanced_classes_weigh_the_same_in_the_loss(tmp_path):
     images = result.spec.preprocessor.preprocess(data.train_images)
     probabilities = np.asarray(result.network(images, training=True))
     losses = -np.log(probabilities[np.arange(24), data.train_labels])
-    expected = np.mean([losses[data.train_labels == label].mean() for label in range(3)])
+    expected = np.mean([losses[data.train_labels == label].mean() for label in set(classes)])
     assert result.history["loss"][0] == pytest.approx(expected, rel=1e-4)
     assert expected != pytest.approx(losses.mean(), rel=1e-3)
 
@@ -143,6 +146,45 @@ def test_the_faithful_recipe_is_what_one_would_write_by_hand(tmp_path):
     theirs.fit(batches, epochs=2, steps_per_epoch=batches.steps_per_epoch, **settings)
     for weight, other in zip(ours.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, other)
+
+
+def test_a_run_that_may_be_resumed_goes_on_from_its_newest_checkpoint(tmp_path):
+    options = Options(output=str(tmp_path), resume=True)
+    begun = train(toy.experiment(), replace(options, epochs=1)).history
+    history = train(toy.experiment(), replace(options, epochs=2)).history
+    assert len(history["loss"]) == 2
+    assert history["loss"][:1] == begun["loss"]
+
+
+def test_with_other_images_the_learning_rate_still_falls_to_zero(tmp_path):
+    def half(path=None):
+        data = toy.read()
+        return replace(
+            data, train_images=data.train_images[:16], train_labels=data.train_labels[:16]
+        )
+
+    def options(name):
+        return Options(output=str(tmp_path / name), epochs=4, every=1, resume=True)
+
+    cosine = {"schedule": "cosine"}
+    train(toy.experiment(**cosine), options("whole"))
+    straight = train(toy.experiment(reader=half, **cosine), options("half")).history
+    changed = tmp_path / "changed" / "checkpoints"
+    changed.mkdir(parents=True)
+    shutil.copy(tmp_path / "whole" / "checkpoints" / "epoch_2.hdf5", changed)
+    history = train(toy.experiment(reader=half, **cosine), options("changed")).history
+    assert history["learning_rate"][2:] == pytest.approx(straight["learning_rate"][2:])
+
+
+@pytest.mark.needs("half precision")
+def test_the_precision_in_force_is_what_is_recorded(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        train(toy.experiment(), Options(output=str(tmp_path)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    record = json.loads((tmp_path / "toy_options.json").read_text())
+    assert record["options"]["precision"] == "mixed_bfloat16"
 
 
 def test_callbacks_of_ones_own_hear_of_every_epoch_once_it_is_safe(tmp_path):

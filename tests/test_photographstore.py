@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.backend.devices import Devices
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
 from pipeline.files.seal import sealed
@@ -107,6 +108,17 @@ def test_training_from_the_packed_pictures_is_training_from_the_folder(folder, t
     store = pack(folder, tmp_path / "packed")
     assert len(parts(store)) > 3
     assert_alike(read(store), read(folder))
+
+
+def test_processes_that_divide_a_batch_make_the_same_of_it_as_of_the_folder(folder, packed):
+    def parts(data):
+        processes = [Devices(("CPU",) * 2, 2, process) for process in range(2)]
+        made = [make_batches(RECIPE, data, lambda x: x, devices=part)[0] for part in processes]
+        return [array for batches in made for array in batches.batch(0, 0)]
+
+    for ours, theirs in zip(parts(read(packed)), parts(read(folder)), strict=True):
+        assert len(ours) == RECIPE.batch_size // 2
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_bytes_are_those_of_the_files(folder, packed):

@@ -96,6 +96,20 @@ def test_a_run_that_goes_on_counts_from_its_first_epoch_and_has_that_time_left(t
     assert stream.getvalue().splitlines()[-1].endswith(" 0:00:00")
 
 
+def test_amid_an_epoch_what_an_earlier_process_has_trained_does_not_count(monkeypatch):
+    """Of ten batches five are left, of eight images and two seconds each."""
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = Terminal()
+    shown = Progress(8, stream)
+    shown.set_params({"epochs": 1, "steps": 10})
+    shown.on_epoch_begin(0)
+    for batch in (5, 6, 7):
+        now += 2
+        shown.on_train_batch_end(batch)
+    assert stream.screen()[-1].split() == ["1/1", "batch", "8/10", "4", "0:00:04"]
+
+
 def test_what_is_printed_at_an_epochs_end_has_a_line_of_its_own(trained):
     stream = Terminal()
     message = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: print("moved", file=stream))

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from processes import interrupted, refused, run
+from processes import ROOT, interrupted, refused, run
 
 from pipeline.files.modelfile import load_model, read_checkpoint
 from pipeline.files.seal import sealed, unsealed
@@ -90,6 +90,25 @@ def test_the_modern_recipe_trains_on_photographs_as_well(small, tmp_path):
     run(SCRIPT, "--images", small, *TINY, "--recipe", "modern", "--epochs", 1, "-o", tmp_path)
     parts = read_checkpoint(checkpoint(tmp_path, 1)).options["recipe_parts"]
     assert (parts["trivial_augment"], parts["crop_scale"], parts["ema"]) == (0.5, 0.35, 0.999)
+
+
+def test_rank_accuracy_is_on_the_pictures_that_a_run_has_held_out(small, tmp_path):
+    options = ["--images", small, *TINY, "--holdout", 0.4, "--epochs", 1, "-o", tmp_path]
+    assert "20 pictures to train on, 12 to validate on" in run(SCRIPT, *options)
+    accuracy = json.loads((tmp_path / "resnet_images.json").read_text())["val_accuracy"][-1]
+    model = tmp_path / "resnet_images.hdf5"
+    evaluate = ["rank_accuracy.py", "--split", "val", "--model"]
+    for file in (model, checkpoint(tmp_path, 1)):
+        printed = run(*evaluate, file, "--images", small)
+        assert f"on the 12 images of {small}\nrank-1: {accuracy:.2%}\n" in printed
+
+    # With another picture among them, others could have been held out.
+    more = shutil.copytree(small, tmp_path / "more")
+    shutil.copy(small / "temple" / "000.jpg", more / "flower")
+    unknown = f"which of its pictures {model} has not been trained on is not known"
+    assert unknown in refused(*evaluate, model, "--images", more)
+    earlier = ROOT / "output" / "results" / "cifar10_16-16-32-64_decay" / "resnet_cifar10.hdf5"
+    assert "is not known" in refused(*evaluate, earlier, "--images", small)
 
 
 def test_a_run_goes_on_with_its_own_pictures_and_network(straight, tmp_path):

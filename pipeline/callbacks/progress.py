@@ -47,6 +47,7 @@ class Progress(keras.callbacks.Callback):
         self._first: int | None = None  # epoch of this `fit`
         self._open = False  # whether a row is drawn that may be drawn over
         self._done = 0  # batches since the clock was started
+        self._before = 0  # batches of the first epoch that an earlier process has trained
 
     def __enter__(self) -> "Progress":
         return self
@@ -63,6 +64,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Draws the row anew."""
         self._epoch, self._place, self._logs = epoch, "", {}
+        self._of_epoch = 0  # batches since the epoch's clock was started
         if self._first is None:
             self._first, self._place = epoch, "starting"  # the first batch may take a minute
         self._drawn = 0.0
@@ -72,11 +74,12 @@ class Progress(keras.callbacks.Callback):
         """Draws how far the epoch is."""
         now = time.monotonic()
         if self._done == 0:  # from here on, as the first batch waits for its compilation
-            self._clock = now
-        if batch == 0:
+            self._clock, self._before = now, batch
+        if self._of_epoch == 0:
             self._epoch_clock = now
         self._done += 1
-        self._batch, self._logs = batch, logs or {}
+        self._of_epoch += 1
+        self._logs = logs or {}
         self._place = f"batch {batch + 1}/{self.params['steps']}"
         self._draw()
 
@@ -133,15 +136,16 @@ class Progress(keras.callbacks.Callback):
 
     def _speed(self) -> str:
         rate = self._logs.get("images_per_second")
-        if self._place.startswith("batch") and self._batch:
+        if self._place.startswith("batch") and self._of_epoch > 1:
             seconds = time.monotonic() - self._epoch_clock
-            rate = self._batch * self._batch_size / seconds
+            rate = (self._of_epoch - 1) * self._batch_size / seconds
         return f"{rate:,.0f}" if rate is not None else ""
 
     def _time_left(self) -> str:
         if self._done < 2:
             return ""
-        left = self.params["steps"] * (self.params["epochs"] - self._first) - self._done
+        steps = self.params["steps"] * (self.params["epochs"] - self._first) - self._before
+        left = steps - self._done
         seconds = (time.monotonic() - self._clock) / (self._done - 1) * left
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)

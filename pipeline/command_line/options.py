@@ -354,11 +354,7 @@ def parse_training(
                 "the checkpoint"
             )
         changed.append(f"  {option}: {_text(old)} -> {_text(new)}")
-    if (checkpoint.epoch, checkpoint.batch) > (options.epochs, 0):
-        raise UserError(
-            f"{checkpoint.path} is at epoch {checkpoint.epoch} already, past --epochs "
-            f"{options.epochs}"
-        )
+    checkpoint.refuse_past(options.epochs)
     at_the_end = ("  --epochs:", "  --model:")  # these mean something when nothing is left to train
     useless = [line for line in changed if not line.startswith(at_the_end)]
     if useless and checkpoint.epoch == options.epochs:

@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,34 @@ FILE_BYTES_LIMIT = 2**31  # no model of this project comes near it
 Weights = dict[str, dict[int | str, np.ndarray]]
 """By the name of their layer, then by their place in it; in files of earlier versions by their name
 instead. Layers without weights are left out."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which photographs of a folder a run has held out to validate on.
+
+    Attributes:
+        holdout, skip_bad: as for `read_photograph_folder`.
+        fingerprint: of the data set that it has returned.
+
+    Raises:
+        ValueError: a part has a value that no run has.
+    """
+
+    holdout: float
+    skip_bad: bool
+    fingerprint: str
+
+    def __post_init__(self):
+        types = tuple(type(value) for value in vars(self).values())
+        if types != (float, bool, str) or not 0 < self.holdout < 1:
+            raise ValueError(f"what it says of its pictures is {vars(self)}")
+
+    @classmethod
+    def of(cls, options: dict) -> HeldOut | None:
+        """Returns what a run's options say of it; None where they are of other images."""
+        known = {name: options.get(name) for name in ("holdout", "skip_bad", "fingerprint")}
+        return None if None in known.values() else cls(**known)
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,15 @@ class Checkpoint:
         """
         _refuse_too_few(self.path, self.weights, spec)
 
+    def refuse_past(self, epochs: int) -> None:
+        """Makes sure that the checkpoint is not past the last epoch of a run.
+
+        Raises:
+            UserError: it is.
+        """
+        if (self.epoch, self.batch) > (epochs, 0):
+            raise UserError(f"{self.path} is at epoch {self.epoch} already, past --epochs {epochs}")
+
     def restore_metrics(self, classifier: Classifier) -> None:
         """Gives the metrics of a classifier what they had measured of the epoch under way.
 
@@ -115,6 +152,7 @@ def save_model(
     network: keras.Model,
     spec: NetworkSpec | None = None,
     history: History | None = None,
+    held_out: HeldOut | None = None,
 ) -> None:
     """Writes a network, replacing `path`, an `.hdf5` file, in one step.
 
@@ -123,16 +161,18 @@ def save_model(
         network: what it is to hold.
         spec: what the network is, for `load_model`.
         history: of the run that has trained it, which tells the model from other runs'.
+        held_out: which photographs it has not seen.
 
     Raises:
         OSError: the file could not be written; what was there still is.
     """
 
-    def add_history(file: h5py.File) -> None:
-        if history:
-            file["history"] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
+    def add_run(file: h5py.File) -> None:
+        for name, content in (("history", history), ("held_out", held_out and asdict(held_out))):
+            if content:
+                file[name] = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
 
-    _save(path, network, spec, add_history)
+    _save(path, network, spec, add_run)
 
 
 def model_history(path: str | Path) -> History:
@@ -143,6 +183,27 @@ def model_history(path: str | Path) -> History:
     """
     with _opened(Path(path)) as file:
         return histories.checked(json.loads(_bytes(file, "history"))) if "history" in file else {}
+
+
+def read_held_out(path: str | Path) -> HeldOut | None:
+    """Returns which photographs the network of a model file or checkpoint has not seen.
+
+    Returns:
+        None for a file that does not say, as those of other networks.
+
+    Raises:
+        UserError: the file is missing, damaged or no model file.
+    """
+    with _opened(Path(path)) as file:
+        if "training" in file:
+            known = json.loads(_bytes(own_member(file, "training", h5py.Group), "state"))["options"]
+        elif "held_out" in file:
+            known = json.loads(_bytes(file, "held_out"))
+        else:
+            return None
+        if not isinstance(known, dict):
+            raise ValueError(f"what it says of its run is {known}")
+        return HeldOut.of(known)
 
 
 def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> None:

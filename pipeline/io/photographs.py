@@ -56,7 +56,13 @@ class Photograph:
 
 
 class Gathered(Protocol):
-    """Photographs that are gathered by an array of indices, such as an array of objects."""
+    """Photographs that are gathered by an array of indices, such as an array of objects.
+
+    Attributes:
+        dtype: of objects, unlike that of images.
+    """
+
+    dtype: np.dtype
 
     def __len__(self) -> int: ...
 

@@ -246,7 +246,12 @@ class StoredPhotographs:
     Args:
         store: the store.
         rows: which of its photographs, (n,).
+
+    Attributes:
+        dtype: of what it gathers: objects.
     """
+
+    dtype = np.dtype(object)
 
     def __init__(self, store: PhotographStore, rows: np.ndarray):
         self._store, self._rows = store, rows

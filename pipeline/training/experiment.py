@@ -145,11 +145,11 @@ class Options:
         output: folder of the results.
         checkpoints: folder of the checkpoints.
         model: file of the final model.
-        resume: whether results and checkpoints of this run may be there already.
+        resume: whether to go on from the newest checkpoint, if there is one.
         every: which epochs' checkpoints stay: multiples of this number.
         checkpoint_minutes: from one checkpoint to the next amid an epoch, if it takes as long.
         seed: of the initial weights, the order of the images and the augmentation.
-        precision: Keras's dtype policy, as it was given to `backend.start`.
+        precision: Keras's dtype policy, for `backend.start`; `train` takes the one in force.
         workers: threads that make batches.
         devices: the most to train on, in each process; all that there are if left out.
     """
@@ -222,7 +222,7 @@ def train(
     Args:
         experiment: what is trained.
         options: of this run.
-        checkpoint: what the run goes on from.
+        checkpoint: what the run goes on from, if not from the newest.
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
         locks: locks on folders that are held already.
@@ -239,6 +239,7 @@ def train(
 
     from pipeline import backend
     from pipeline.evaluation.predictions import predict
+    from pipeline.files.checkpoints import newest_checkpoint
     from pipeline.files.modelfile import load_body
     from pipeline.training.assembly import make_batches, make_classifier, make_evaluation
     from pipeline.training.history import epochs
@@ -246,6 +247,9 @@ def train(
     from pipeline.training.run import Run
 
     options = experiment.resolve(options or Options())
+    options = replace(options, precision=keras.config.dtype_policy().name)
+    if options.resume and checkpoint is None:
+        checkpoint = newest_checkpoint(Path(options.checkpoints))
     recipe = replace(
         experiment.recipes[options.recipe],
         epochs=options.epochs,

@@ -18,7 +18,7 @@ from pipeline.callbacks.progress import Progress
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import Stopped
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History, stalled
 from pipeline.training.run import Run
@@ -52,19 +52,21 @@ def fit(
         UserError: the checkpoint does not fit the classifier, or the images can no longer be read.
     """
     options, checkpoint = run.options, run.checkpoint
-    labels = train_batches.labels
+    labels, steps = train_batches.labels, train_batches.steps_per_epoch
+    run.remembered["steps_per_epoch"] = steps
     class_weight = None
     if options.class_weights:
-        weights = compute_class_weight(options.class_weights, classes=np.unique(labels), y=labels)
-        class_weight = dict(enumerate(weights))
+        classes = np.unique(labels)
+        weights = compute_class_weight(options.class_weights, classes=classes, y=labels)
+        class_weight = dict(zip(classes.tolist(), weights.tolist(), strict=True))
     if checkpoint:
         learning_rate = keras.ops.convert_to_numpy(classifier.optimizer.learning_rate)
         checkpoint.restore(classifier)
         if schedule:  # the options decide; they include the checkpoint's rate
             classifier.optimizer.learning_rate = learning_rate
-        elif options.batch_size != checkpoint.options.get("batch_size", options.batch_size):
+        elif run.changed("batch_size") or run.changed("steps_per_epoch"):
             # The optimizer's schedule counts steps, and an epoch now has another number of them.
-            classifier.optimizer.iterations.assign(run.start_epoch * train_batches.steps_per_epoch)
+            classifier.optimizer.iterations.assign(run.start_epoch * steps)
     backend.accelerate(classifier.network, classifier.optimizer)
     monitor = TrainingMonitor(
         run.files.curve,
@@ -84,7 +86,11 @@ def fit(
         options.checkpoint_minutes,
         run.devices.chief,
     )
-    if run.start_epoch == options.epochs or stalled(run.history, options.patience):
+    ended = run.start_epoch == options.epochs
+    if not ended and not run.start_batch and stalled(run.history, options.patience):
+        print(f"no higher validation accuracy for {options.patience} epochs: nothing to train")
+        ended = True
+    if ended:
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
         # or recorded its end.
         writer.on_train_begin()
@@ -119,20 +125,16 @@ def fit(
         restored = checkpoint is not None and not checkpoint.batch
         callbacks.append(AveragedWeights(restored))
     data, settings = train_batches, {"class_weight": class_weight}
-    steps = train_batches.steps_per_epoch
     place = {"epochs": options.epochs, "steps": steps}
     if not run.start_batch:
         callbacks = LazyCallbackList(callbacks, add_history=True, model=classifier, **place)
-    elif run.start_batch < steps:
+    elif run.start_batch < steps and not run.changed("steps_per_epoch"):
         callbacks = ContinuedEpoch(
             callbacks, classifier, train_batches, class_weight, checkpoint, **place
         )
         data, settings = callbacks.data, {"steps_per_epoch": steps}
     else:
-        raise UserError(
-            f"{checkpoint.path} was written after {run.start_batch} batches of an epoch that has "
-            f"{steps} now: put the images back to go on, or name an earlier checkpoint"
-        )
+        raise run.other_images()
     started = time.monotonic()
     try:
         with progress, stop, reading(train_batches, test_batches):

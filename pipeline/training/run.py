@@ -23,7 +23,13 @@ from pipeline.evaluation.finishedrun import MISTAKES, FinishedRun, KeptPredictio
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import best_path, checkpoints, checkpoints_under_way
 from pipeline.files.lock import lock, real
-from pipeline.files.modelfile import Checkpoint, model_history, save_model
+from pipeline.files.modelfile import (
+    Checkpoint,
+    HeldOut,
+    model_history,
+    read_checkpoint,
+    save_model,
+)
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.training import history as histories
 from pipeline.training.experiment import Experiment, Options
@@ -130,6 +136,8 @@ class Run:
             self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
         self._model_path = Path(options.model) if options.model else None
         self._refuse_to_overwrite()
+        if checkpoint:
+            checkpoint.refuse_past(options.epochs)
         if self.start_batch:
             self._refuse_other_order()
         if self._model_path and self.devices.chief:
@@ -138,15 +146,26 @@ class Run:
         if before and before != self.remembered["backend"]:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
 
+    def changed(self, name: str) -> bool:
+        """Tells whether an option is another than in the checkpoint, if that remembers it."""
+        now = self.remembered[name]
+        return self.checkpoint is not None and self.checkpoint.options.get(name, now) != now
+
+    def other_images(self) -> UserError:
+        """Returns the error that an epoch under way cannot go on with the images that there are."""
+        return UserError(
+            f"{self.checkpoint.path} was written amid an epoch of other images: put them back to "
+            "go on, or remove it to go on from the last whole epoch"
+        )
+
     def _refuse_other_order(self) -> None:
-        for name in ("batch_size", "seed"):
-            now = self.remembered[name]
-            if (before := self.checkpoint.options.get(name, now)) != now:
-                raise UserError(
-                    f"{self.checkpoint.path} was written amid an epoch with {name} {before}, and "
-                    f"with {now} its images would come in another order: go on with {before}, or "
-                    "from the checkpoint of a whole epoch"
-                )
+        for name in filter(self.changed, ("batch_size", "seed")):
+            before, now = self.checkpoint.options[name], self.remembered[name]
+            raise UserError(
+                f"{self.checkpoint.path} was written amid an epoch with {name} {before}, and "
+                f"with {now} its images would come in another order: go on with {before}, or "
+                "remove it to go on from the last whole epoch"
+            )
 
     def follow(self, recipe: Recipe) -> None:
         """Remembers the recipe that the run trains by.
@@ -173,7 +192,8 @@ class Run:
         """Remembers what the run is trained on, where that is in files which a person may change.
 
         Raises:
-            UserError: the run goes on from a checkpoint that tells other classes apart.
+            UserError: the run goes on from a checkpoint that tells other classes apart, or that was
+                written amid an epoch of other images.
         """
         if data.fingerprint is None:
             return
@@ -186,6 +206,8 @@ class Run:
                 "run of its own from its weights"
             )
         if trained["fingerprint"] != found["fingerprint"]:
+            if self.start_batch:
+                raise self.other_images()
             print("note: the pictures are not those that this run was begun with")
         self.remembered |= found
 
@@ -212,6 +234,23 @@ class Run:
         }
         self.devices.refuse_different(json.dumps(what).encode())
 
+    def _refuse_others_checkpoints(self) -> None:
+        folder = self.checkpoints
+        if real(folder) in real(self.checkpoint.path).parents:
+            return
+        best = best_path(folder)
+        found = [*checkpoints(folder).values(), *checkpoints_under_way(folder).values()]
+        for path in (*found, *([best] if best.exists() else [])):
+            try:
+                history = read_checkpoint(path).history
+            except UserError:
+                history = {}
+            if not _begin_alike(history, self.history):
+                raise UserError(
+                    f"{path} belongs to another run than the one that goes on here: give this one "
+                    "another folder of checkpoints"
+                )
+
     def _prepare_model(self, locked: Iterable[Path]) -> None:
         path = self._model_path
         folder = real(path.parent)
@@ -229,12 +268,10 @@ class Run:
         if not self._model_path.exists():
             return
         try:
-            found = histories.rows(model_history(self._model_path))
+            found = model_history(self._model_path)
         except UserError:
-            found = []
-        ours = histories.rows(history)
-        common = min(len(found), len(ours))
-        if not common or found[:common] != ours[:common]:
+            found = {}
+        if not _begin_alike(found, history):
             raise UserError(
                 f"{self._model_path} is no model that this run has written: name another file, "
                 "or move it away"
@@ -255,7 +292,7 @@ class Run:
         if self._model_path:
             # A model of a branch that this run has left is its own as well.
             self._refuse_to_overwrite_model(self.history or history)
-            save_model(self._model_path, network, spec, history)
+            save_model(self._model_path, network, spec, history, HeldOut.of(self.remembered))
             print(one_line(f"model: {self._model_path}"))
 
     def _refuse_to_overwrite(self) -> None:
@@ -286,6 +323,7 @@ class Run:
                     "the report another output folder"
                 )
         if self.checkpoint:
+            self._refuse_others_checkpoints()
             return
         # A run that has not reached its first checkpoint has none of these, resumed or not.
         under_way = (epoch for epoch, _ in checkpoints_under_way(self.checkpoints))
@@ -386,6 +424,13 @@ class Run:
         except (OSError, UserError) as error:
             message = f"warning: the report was not laid out as HTML and PDF: {error}"
             print(one_line(message), file=sys.stderr)
+
+
+def _begin_alike(one: History, other: History) -> bool:
+    """Tells whether two histories are of one run, or of branches of one."""
+    one, other = histories.rows(one), histories.rows(other)
+    common = min(len(one), len(other))
+    return common > 0 and one[:common] == other[:common]
 
 
 def _given_model(experiment: Experiment, options: Options) -> str | None:
