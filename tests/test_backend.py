@@ -74,7 +74,18 @@ def test_a_backend_that_is_not_installed_is_named_with_what_installs_it(refusal,
 
 @pytest.mark.parametrize("name", ["numpy", "theano"])
 def test_a_backend_that_cannot_train_or_does_not_exist_is_refused(refusal, name):
-    assert refusal(name) == (f"error: KERAS_BACKEND is {name}: name one of tensorflow, jax, torch")
+    way_out = "name one of tensorflow, jax, torch with KERAS_BACKEND"
+    assert refusal(name) == f"error: KERAS_BACKEND is {name}: {way_out}"
+
+
+def test_a_backend_of_keras_own_settings_that_cannot_train_is_refused(run_python, tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "numpy"}')
+    done = run_python("-c", START, KERAS_BACKEND="", KERAS_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "keras.json names the backend numpy: name one of tensorflow, jax, "
+        "torch with KERAS_BACKEND\n"
+    )
 
 
 # oneDNN

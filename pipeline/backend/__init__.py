@@ -35,7 +35,7 @@ def start(precision: str = "float32") -> None:
     """
     asked = os.environ.get("KERAS_BACKEND")
     if asked and asked not in BACKENDS:
-        raise UserError(f"KERAS_BACKEND is {asked}: name one of {', '.join(BACKENDS)}")
+        raise _unfit(asked, "KERAS_BACKEND is")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() == "x86_64":
         # Before the import, at which TensorFlow decides. By itself it uses oneDNN on some newer
@@ -45,7 +45,10 @@ def start(precision: str = "float32") -> None:
         with quiet():
             import keras
 
-            if keras.backend.backend() == "tensorflow":
+            backend = keras.backend.backend()
+            if backend not in BACKENDS:
+                raise _unfit(backend, "~/.keras/keras.json names the backend")
+            if backend == "tensorflow":
                 from pipeline.backend import tensorflow_only
 
                 tensorflow_only.grow_gpu_memory()
@@ -62,11 +65,14 @@ def start(precision: str = "float32") -> None:
         ) from error
     keras.config.set_dtype_policy(precision)
     keras.config.set_image_data_format("channels_last")  # whatever ~/.keras/keras.json says
-    backend = keras.backend.backend()
     cores = processor.cores()
     device = grouped(names) or f"CPU ({cores} core{'s' if cores > 1 else ''})"
     version = sys.modules[backend].__version__
     print(f"Keras {keras.__version__} on {backend} {version}, {device}, {precision}", flush=True)
+
+
+def _unfit(backend: str, said: str) -> UserError:
+    return UserError(f"{said} {backend}: name one of {', '.join(BACKENDS)} with KERAS_BACKEND")
 
 
 def gpu_names() -> list[str]:

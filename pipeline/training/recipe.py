@@ -13,7 +13,7 @@ FLIPS = ("", "random", "alternating")
 class Recipe:
     """All that a run's result depends on, apart from the network, the data and the seed.
 
-    What a field's default leaves out is not done.
+    By default it is SGD with momentum and L2, whose learning rate falls linearly, and nothing else.
 
     Attributes:
         epochs: default of --epochs.
@@ -45,7 +45,7 @@ class Recipe:
         cutmix: probability of `CutMix`.
         cutmix_alpha: of its Beta distribution.
         plain_epochs: number of epochs at the end that go without TrivialAugment, random erasing
-            and CutMix.
+            and CutMix; all of a run that has no more.
         holdout: number of training images that take the place of the test images, to choose
             between recipes.
 
