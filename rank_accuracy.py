@@ -151,10 +151,11 @@ def photographs_of(
     data = read_photograph_folder(args.images, spec.image_shape[0], centre=spec.centre, **division)
     if args.split == "val":
         if data.test_part and not (known and known.fingerprint == data.fingerprint):
+            way_out = "" if known else "name a checkpoint of its run, which tells, or "
             raise UserError(
                 f"{args.images} has no folder val, and which of its pictures {args.model} has not "
-                f"been trained on is not known: put them into {args.images}/val, and the others "
-                f"into {args.images}/train"
+                f"been trained on is not known: {way_out}put them into {args.images}/val, and the "
+                f"others into {args.images}/train"
             )
         return data.test_images, data.test_labels, data.label_names
     if data.final_images is None:

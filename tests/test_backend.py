@@ -83,7 +83,7 @@ def test_a_backend_of_keras_own_settings_that_cannot_train_is_refused(run_python
     done = run_python("-c", START, KERAS_BACKEND="", KERAS_HOME=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.endswith(
-        "keras.json names the backend numpy: name one of tensorflow, jax, "
+        "keras.json, name the backend numpy: name one of tensorflow, jax, "
         "torch with KERAS_BACKEND\n"
     )
 

@@ -8,6 +8,7 @@ test_kill_storm.py.
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -116,7 +117,7 @@ class Interruption(keras.callbacks.Callback):
     [pytest.param(PLAIN, id="plain"), pytest.param(MODERN, marks=pytest.mark.jax, id="modern")],
 )
 def test_resume_amid_an_epoch_is_exact(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)  # what is shown and all
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)  # a progress row is drawn
 
     def options(name):
         return Options(output=str(tmp_path / name), epochs=2, resume=True, class_weights="balanced")
@@ -146,29 +147,32 @@ def amid_an_epoch(tmp_path):
     options = Options(output=str(tmp_path), epochs=9, learning_rate=1e-30)
     with pytest.raises(Interrupted):
         train(experiment(), options, callbacks=[Interruption(3, 1)])
-    return replace(options, resume=True)
+    return replace(options, resume=True), newest_checkpoint(tmp_path / "checkpoints")
 
 
-def test_with_other_images_an_epoch_under_way_is_not_gone_on_with(amid_an_epoch):
-    def more(path=None):
-        data, images = read(), np.zeros((8, 8, 8, 3), np.uint8)
-        labels = np.zeros(8, np.int32)
-        return replace(
-            data,
-            train_images=np.concatenate([data.train_images, images]),
-            train_labels=np.concatenate([data.train_labels, labels]),
+def test_with_another_number_of_images_an_epoch_under_way_is_refused(amid_an_epoch):
+    """Even with as many batches: the images would come in another order."""
+
+    def one_more(path=None):
+        data = read()
+        images, labels = (
+            np.concatenate([part, part[:1]]) for part in (data.train_images, data.train_labels)
         )
+        return replace(data, train_images=images, train_labels=labels)
 
-    with pytest.raises(UserError, match="amid an epoch of other images: put them back"):
-        train(experiment(reader=more), amid_an_epoch)
+    options, newest = amid_an_epoch
+    record = Path(options.output) / "toy_options.json"
+    before = record.read_bytes()
+    with pytest.raises(UserError, match="amid an epoch of 24 images, and there are 25 now: put"):
+        train(experiment(reader=one_more), options, newest)
+    assert record.read_bytes() == before
 
 
-def test_patience_that_is_at_its_end_lets_the_epoch_under_way_come_to_its_own(
-    amid_an_epoch, capsys
-):
-    history = train(experiment(), replace(amid_an_epoch, patience=1)).history
+def test_patience_that_has_run_out_lets_the_epoch_under_way_end_first(amid_an_epoch, capsys):
+    options, newest = amid_an_epoch
+    history = train(experiment(), replace(options, patience=1), newest).history
     assert len(history["loss"]) == 4
-    assert "no higher validation accuracy for 1 epochs: training ends" in capsys.readouterr().out
+    assert "has not risen for --patience 1: training ends" in capsys.readouterr().out
 
 
 def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
@@ -178,7 +182,7 @@ def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
     straight = train(still, Options(output=str(output), **patient))
     accuracies = straight.history["val_accuracy"]
     assert len(accuracies) == 3 + accuracies.index(max(accuracies))
-    assert "no higher validation accuracy for 2 epochs" in capsys.readouterr().out
+    assert "has not risen for --patience 2: training ends" in capsys.readouterr().out
 
     last = len(accuracies)
     resumed = tmp_path / "resumed" / "checkpoints"
@@ -188,6 +192,6 @@ def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
         options = Options(output=str(resumed.parent), **patient)
         again = train(still, options, newest_checkpoint(resumed))
         assert again.history == straight.history
-    assert "no higher validation accuracy for 2 epochs: nothing to train" in capsys.readouterr().out
+    assert "has not risen for --patience 2: nothing is trained" in capsys.readouterr().out
     name = f"epoch_{last}.hdf5"
     assert (resumed / name).read_bytes() == (output / "checkpoints" / name).read_bytes()

@@ -110,7 +110,7 @@ def test_training_from_the_packed_pictures_is_training_from_the_folder(folder, t
     assert_alike(read(store), read(folder))
 
 
-def test_processes_that_divide_a_batch_make_the_same_of_it_as_of_the_folder(folder, packed):
+def test_a_process_makes_its_part_of_a_batch_as_it_would_from_the_folder(folder, packed):
     def parts(data):
         processes = [Devices(("CPU",) * 2, 2, process) for process in range(2)]
         made = [make_batches(RECIPE, data, lambda x: x, devices=part)[0] for part in processes]

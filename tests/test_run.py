@@ -124,15 +124,6 @@ def test_amid_an_epoch_a_run_goes_on_with_the_same_order_of_images_alone(run, un
     assert (resumed.start_epoch, resumed.start_batch) == (0, 2)
 
 
-def test_amid_an_epoch_a_run_does_not_go_on_with_other_pictures(run, under_way, write_checkpoint):
-    known = read_checkpoint(under_way).options | {"classes": [*NAMES], "fingerprint": "a"}
-    write_checkpoint(under_way, 0, options=known, batch=2)
-    resumed = run(resume=True)
-    resumed.recognise(replace(toy.read(), fingerprint="a"))
-    with pytest.raises(UserError, match="amid an epoch of other images: put them back"):
-        resumed.recognise(replace(toy.read(), fingerprint="b"))
-
-
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()
@@ -357,14 +348,17 @@ def test_a_checkpoint_from_elsewhere_does_not_go_on_over_a_history(run, output, 
 def test_a_run_goes_on_among_its_own_checkpoints_alone(
     name, run, checkpoint, write_checkpoint, tmp_path
 ):
-    """From a checkpoint in another folder, in one where it has been further, or not as far."""
+    """The checkpoint that it goes on from lies in a third folder."""
     options = {"checkpoint": read_checkpoint(checkpoint), "output": str(tmp_path / "new")}
     own = write_checkpoint(tmp_path / "own" / name, 2, trimmed(HISTORY, 2))
     assert run(**options, checkpoints=str(own.parent)).start_epoch == 3
     other = {measure: [value + 0.01 for value in values] for measure, values in HISTORY.items()}
     others = write_checkpoint(tmp_path / "others" / name, 2, trimmed(other, 2))
+    options["output"] = str(tmp_path / "newer")
     with pytest.raises(UserError, match=f"{name} belongs to another run than the one that goes"):
-        run(**options | {"output": str(tmp_path / "newer")}, checkpoints=str(others.parent))
+        run(**options, checkpoints=str(others.parent))
+    others.write_bytes(b"damaged")
+    run(**options, checkpoints=str(others.parent))
 
 
 # one run at a time

@@ -47,7 +47,7 @@ def start(precision: str = "float32") -> None:
 
             backend = keras.backend.backend()
             if backend not in BACKENDS:
-                raise _unfit(backend, "~/.keras/keras.json names the backend")
+                raise _unfit(backend, "Keras's settings, keras.json, name the backend")
             if backend == "tensorflow":
                 from pipeline.backend import tensorflow_only
 

@@ -200,8 +200,10 @@ def add_photograph_options(parser: Parser, experiment: Experiment) -> None:
     """Adds the options of a data set that is a folder of photographs."""
     add = parser.add_argument
     default = "%(default)s" if experiment.data else "a sample"
-    layouts = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/, packed or not"
-    described = f"{layouts} (default: {default})"
+    what = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/, packed or not"
+    if experiment.builder:
+        what = f"where {experiment.builder} has packed the pictures"
+    described = f"{what} (default: {default})"
     add("--images", "--data", dest="data", metavar="FOLDER", help=described)
     add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
     held = "part of each class to validate on where they do not lie divided (default: %(default)s)"

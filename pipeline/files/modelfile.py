@@ -49,25 +49,20 @@ class HeldOut:
     Attributes:
         holdout, skip_bad: as for `read_photograph_folder`.
         fingerprint: of the data set that it has returned.
-
-    Raises:
-        ValueError: a part has a value that no run has.
     """
 
     holdout: float
     skip_bad: bool
     fingerprint: str
 
-    def __post_init__(self):
-        types = tuple(type(value) for value in vars(self).values())
-        if types != (float, bool, str) or not 0 < self.holdout < 1:
-            raise ValueError(f"what it says of its pictures is {vars(self)}")
-
     @classmethod
     def of(cls, options: dict) -> HeldOut | None:
         """Returns what a run's options say of it; None where they are of other images."""
-        known = {name: options.get(name) for name in ("holdout", "skip_bad", "fingerprint")}
-        return None if None in known.values() else cls(**known)
+        known = [options.get(name) for name in ("holdout", "skip_bad", "fingerprint")]
+        if None in known:
+            return None
+        holdout, skip_bad, fingerprint = known
+        return cls(float(holdout), bool(skip_bad), str(fingerprint))
 
 
 @dataclass(frozen=True)
@@ -203,7 +198,10 @@ def read_held_out(path: str | Path) -> HeldOut | None:
             return None
         if not isinstance(known, dict):
             raise ValueError(f"what it says of its run is {known}")
-        return HeldOut.of(known)
+        held_out = HeldOut.of(known)
+        if held_out and not 0 <= held_out.holdout <= 1:
+            raise ValueError(f"its holdout is {held_out.holdout}")
+        return held_out
 
 
 def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> None:

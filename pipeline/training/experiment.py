@@ -145,7 +145,8 @@ class Options:
         output: folder of the results.
         checkpoints: folder of the checkpoints.
         model: file of the final model.
-        resume: whether to go on from the newest checkpoint, if there is one.
+        resume: whether results of this run may be there already; `train` is given the checkpoint
+            to go on from, `newest_checkpoint(Path(checkpoints))`.
         every: which epochs' checkpoints stay: multiples of this number.
         checkpoint_minutes: from one checkpoint to the next amid an epoch, if it takes as long.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -222,7 +223,7 @@ def train(
     Args:
         experiment: what is trained.
         options: of this run.
-        checkpoint: what the run goes on from, if not from the newest.
+        checkpoint: what the run goes on from.
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
         locks: locks on folders that are held already.
@@ -239,7 +240,6 @@ def train(
 
     from pipeline import backend
     from pipeline.evaluation.predictions import predict
-    from pipeline.files.checkpoints import newest_checkpoint
     from pipeline.files.modelfile import load_body
     from pipeline.training.assembly import make_batches, make_classifier, make_evaluation
     from pipeline.training.history import epochs
@@ -248,8 +248,6 @@ def train(
 
     options = experiment.resolve(options or Options())
     options = replace(options, precision=keras.config.dtype_policy().name)
-    if options.resume and checkpoint is None:
-        checkpoint = newest_checkpoint(Path(options.checkpoints))
     recipe = replace(
         experiment.recipes[options.recipe],
         epochs=options.epochs,

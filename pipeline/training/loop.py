@@ -53,7 +53,7 @@ def fit(
     """
     options, checkpoint = run.options, run.checkpoint
     labels, steps = train_batches.labels, train_batches.steps_per_epoch
-    run.remembered["steps_per_epoch"] = steps
+    run.count(len(labels))
     class_weight = None
     if options.class_weights:
         classes = np.unique(labels)
@@ -64,7 +64,7 @@ def fit(
         checkpoint.restore(classifier)
         if schedule:  # the options decide; they include the checkpoint's rate
             classifier.optimizer.learning_rate = learning_rate
-        elif run.changed("batch_size") or run.changed("steps_per_epoch"):
+        elif run.changed("batch_size") or run.changed("images"):
             # The optimizer's schedule counts steps, and an epoch now has another number of them.
             classifier.optimizer.iterations.assign(run.start_epoch * steps)
     backend.accelerate(classifier.network, classifier.optimizer)
@@ -87,8 +87,9 @@ def fit(
         run.devices.chief,
     )
     ended = run.start_epoch == options.epochs
+    stopped_rising = f"the validation accuracy has not risen for --patience {options.patience}"
     if not ended and not run.start_batch and stalled(run.history, options.patience):
-        print(f"no higher validation accuracy for {options.patience} epochs: nothing to train")
+        print(f"{stopped_rising}: nothing is trained")
         ended = True
     if ended:
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
@@ -100,7 +101,7 @@ def fit(
 
     def stop_if_stalled(epoch: int, logs: dict | None) -> None:
         if stalled(monitor.history, options.patience):
-            print(f"no higher validation accuracy for {options.patience} epochs: training ends")
+            print(f"{stopped_rising}: training ends")
             classifier.stop_training = True
 
     stop = StopOnSignal(writer.save_under_way, run.devices.agreed)
@@ -128,13 +129,11 @@ def fit(
     place = {"epochs": options.epochs, "steps": steps}
     if not run.start_batch:
         callbacks = LazyCallbackList(callbacks, add_history=True, model=classifier, **place)
-    elif run.start_batch < steps and not run.changed("steps_per_epoch"):
+    else:
         callbacks = ContinuedEpoch(
             callbacks, classifier, train_batches, class_weight, checkpoint, **place
         )
         data, settings = callbacks.data, {"steps_per_epoch": steps}
-    else:
-        raise run.other_images()
     started = time.monotonic()
     try:
         with progress, stop, reading(train_batches, test_batches):

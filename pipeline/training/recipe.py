@@ -45,7 +45,7 @@ class Recipe:
         cutmix: probability of `CutMix`.
         cutmix_alpha: of its Beta distribution.
         plain_epochs: number of epochs at the end that go without TrivialAugment, random erasing
-            and CutMix; all of a run that has no more.
+            and CutMix; a run of no more epochs has none of them.
         holdout: number of training images that take the place of the test images, to choose
             between recipes.
 

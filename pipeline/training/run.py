@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
+LEAVE_IT_OUT = "move this checkpoint away to go on from the one before"
+
 # Parts of a recipe that the options decide over.
 OF_OPTIONS = ("epochs", "batch_size", "learning_rate")
 
@@ -147,16 +149,24 @@ class Run:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
 
     def changed(self, name: str) -> bool:
-        """Tells whether an option is another than in the checkpoint, if that remembers it."""
+        """Tells whether something that is remembered is another than in the checkpoint."""
         now = self.remembered[name]
         return self.checkpoint is not None and self.checkpoint.options.get(name, now) != now
 
-    def other_images(self) -> UserError:
-        """Returns the error that an epoch under way cannot go on with the images that there are."""
-        return UserError(
-            f"{self.checkpoint.path} was written amid an epoch of other images: put them back to "
-            "go on, or remove it to go on from the last whole epoch"
-        )
+    def count(self, images: int) -> None:
+        """Remembers the number of training images.
+
+        Raises:
+            UserError: the run goes on amid an epoch of another number of images, which came in
+                another order.
+        """
+        self.remembered["images"] = images
+        if self.start_batch and self.changed("images"):
+            raise UserError(
+                f"{self.checkpoint.path} was written amid an epoch of "
+                f"{self.checkpoint.options['images']} images, and there are {images} now: put them "
+                f"back, or {LEAVE_IT_OUT}"
+            )
 
     def _refuse_other_order(self) -> None:
         for name in filter(self.changed, ("batch_size", "seed")):
@@ -164,7 +174,7 @@ class Run:
             raise UserError(
                 f"{self.checkpoint.path} was written amid an epoch with {name} {before}, and "
                 f"with {now} its images would come in another order: go on with {before}, or "
-                "remove it to go on from the last whole epoch"
+                f"{LEAVE_IT_OUT}"
             )
 
     def follow(self, recipe: Recipe) -> None:
@@ -192,8 +202,7 @@ class Run:
         """Remembers what the run is trained on, where that is in files which a person may change.
 
         Raises:
-            UserError: the run goes on from a checkpoint that tells other classes apart, or that was
-                written amid an epoch of other images.
+            UserError: the run goes on from a checkpoint that tells other classes apart.
         """
         if data.fingerprint is None:
             return
@@ -206,8 +215,6 @@ class Run:
                 "run of its own from its weights"
             )
         if trained["fingerprint"] != found["fingerprint"]:
-            if self.start_batch:
-                raise self.other_images()
             print("note: the pictures are not those that this run was begun with")
         self.remembered |= found
 
@@ -235,17 +242,17 @@ class Run:
         self.devices.refuse_different(json.dumps(what).encode())
 
     def _refuse_others_checkpoints(self) -> None:
-        folder = self.checkpoints
-        if real(folder) in real(self.checkpoint.path).parents:
+        folder, place = self.checkpoints, real(self.checkpoint.path.parent)
+        if real(folder) in (place, place.parent):  # among them, or among those it has abandoned
             return
         best = best_path(folder)
         found = [*checkpoints(folder).values(), *checkpoints_under_way(folder).values()]
         for path in (*found, *([best] if best.exists() else [])):
             try:
                 history = read_checkpoint(path).history
-            except UserError:
-                history = {}
-            if not _begin_alike(history, self.history):
+            except UserError:  # damaged: of whom it is does not matter
+                continue
+            if (history or self.history) and not _begin_alike(history, self.history):
                 raise UserError(
                     f"{path} belongs to another run than the one that goes on here: give this one "
                     "another folder of checkpoints"
@@ -427,7 +434,7 @@ class Run:
 
 
 def _begin_alike(one: History, other: History) -> bool:
-    """Tells whether two histories are of one run, or of branches of one."""
+    """Tells whether two histories, neither of them empty, agree as far as both go."""
     one, other = histories.rows(one), histories.rows(other)
     common = min(len(one), len(other))
     return common > 0 and one[:common] == other[:common]
