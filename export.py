@@ -77,9 +77,10 @@ def main() -> None:
     # export
     with whole_folder(output) as folder:
         exported = write(folder, network, spec, target, calibration)
-        comparisons = {"photographs": compare(exported, network, spec, [sample_photographs(spec)])}
+        sample = [sample_photographs(spec)]
+        comparisons = {"sample photographs": compare(exported, network, spec, sample)}
         if pictures:
-            labels = labels_by_folder(pictures, spec.label_names)
+            labels = labels_by_folder(Path(args.pictures), pictures, spec.label_names)
             blocks = read_pictures(pictures, spec)
             comparisons[args.pictures] = compare(exported, network, spec, blocks, labels)
         for name, comparison in comparisons.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -88,14 +89,14 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
                 continue
             stdin.write_bytes(picture)
             pictures[STDIN] = str(stdin)
-        elif Path(argument).is_dir():
+        elif os.path.isdir(argument):  # unlike Path's, False where one may not look
             from pipeline.io.imagefiles import list_images
 
             found = sorted(list_images(Path(argument)))
             pictures |= {file: file for file in found}
             if not found:
                 problems.append(f"{argument} has no pictures in it")
-        elif Path(argument).exists():
+        elif os.path.exists(argument):
             pictures[argument] = argument
         else:
             problems.append(f"{argument}: there is no such file or folder")
@@ -148,11 +149,11 @@ def read(
 
     from pipeline.io.imagefiles import read_images
 
-    height, crop = spec.image_shape[0], spec.centre_crop
+    shape, crop = spec.image_shape[:2], spec.centre_crop
     names = iter(pictures)
     disable = None if len(pictures) >= MANY else True  # None: where stderr is no terminal
     progress = tqdm(total=len(pictures), unit=" pictures", disable=disable)
-    for images, bad in read_images(list(pictures.values()), height, crop.preprocess):
+    for images, bad in read_images(list(pictures.values()), shape, crop.preprocess):
         block = list(islice(names, len(images)))
         for index, problem in bad.items():
             problems.append(str(problem).replace(pictures[block[index]], block[index]))

@@ -54,6 +54,7 @@ def main() -> None:
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
     photographs = "photographs, in a folder or packed, in the place of --hdf5"
     add("--images", metavar="FOLDER", help=photographs)
+    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
     size = "images at a time (default: %(default)s)"
     add("--batch-size", type=positive_int, default=256, metavar="N", help=size)
     add("--save", metavar="FILE", help="keep predictions and labels in this file, as .npz")
@@ -147,8 +148,13 @@ def photographs_of(
     from pipeline.io.photographfolder import read_photograph_folder
 
     known = read_held_out(args.model)
-    division = {"holdout": known.holdout, "skip_bad": known.skip_bad} if known else {}
-    data = read_photograph_folder(args.images, spec.image_shape[0], centre=spec.centre, **division)
+    data = read_photograph_folder(
+        args.images,
+        spec.image_shape[0],
+        **({"holdout": known.holdout} if known else {}),
+        skip_bad=args.skip_bad or bool(known and known.skip_bad),
+        centre=spec.centre,
+    )
     if args.split == "val":
         if data.test_part and not (known and known.fingerprint == data.fingerprint):
             way_out = "" if known else "name a checkpoint of its run, which tells, or "

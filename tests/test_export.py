@@ -80,7 +80,7 @@ def test_an_export_classifies_without_keras_and_without_this_project_as_predict_
     folder = tmp_path / "export"
     printed = run("export.py", "-m", model, "-f", target, "-o", folder, "--pictures", pictures)
     on_photographs, on_pictures = printed.splitlines()[1:3]
-    assert on_photographs.startswith("photographs: 62 pictures, probabilities differ")
+    assert on_photographs.startswith("sample photographs: 62 pictures, probabilities differ")
     assert on_pictures.startswith(f"{pictures}: 4 pictures, probabilities differ")
     assert printed.splitlines()[3:] == [
         f"written: {folder}; to use it: python {folder}/classify.py PICTURE..."
@@ -108,7 +108,7 @@ def test_an_export_classifies_without_keras_and_without_this_project_as_predict_
     about = json.loads((folder / "preprocess.json").read_text())
     assert (about["width"], about["height"], about["labels"]) == (8, 8, list(NAMES))
     assert about["inside the network"] == "the mean image of the training set is subtracted"
-    assert about["compared with Keras"]["photographs"]["largest_difference"] <= 1e-4
+    assert about["compared with Keras"]["sample photographs"]["largest_difference"] <= 1e-4
     accuracy = about["compared with Keras"][str(pictures)]["accuracies"][0]
     assert f"; {accuracy:.2%} right, Keras's {accuracy:.2%}" in on_pictures
 
@@ -162,7 +162,7 @@ def test_an_int8_network_computes_in_integers_and_its_agreement_is_stated(
     assert re.search(r"4 pictures, .* the same class in \d+\.\d\d%; \d+\.\d\d% right", printed)
     about = json.loads((folder / "preprocess.json").read_text())
     assert about["computed in"] == "int8"
-    assert about["compared with Keras"]["photographs"]["largest_difference"] > 0
+    assert about["compared with Keras"]["sample photographs"]["largest_difference"] > 0
     details = interpreter.Interpreter(str(folder / "model.tflite")).get_tensor_details()
     images = [x for x in details if len(x["shape"]) == 4]
     in_float = [tuple(x["shape"]) for x in images if x["dtype"] == np.float32]
@@ -200,12 +200,15 @@ def test_nan_is_no_answer():
         Comparison(1, float("nan"), 1.0, None).require_equality()
 
 
-def test_agreement_and_accuracies_are_counted(network, pictures):
+def test_agreement_and_accuracies_are_counted(network, pictures, capsys):
     built, spec = network
     files = sorted(str(file) for file in pictures.rglob("*.*"))
-    labels = labels_by_folder(files, NAMES)
+    labels = labels_by_folder(pictures, files, NAMES)
     assert labels.tolist() == [1, 1, 0, 0]
-    assert labels_by_folder([*files, "elsewhere/x.png"], NAMES) is None
+    below = [str(pictures / "temple" / "flower" / "x.png")]
+    assert labels_by_folder(pictures, below, NAMES).tolist() == [NAMES.index("temple")]
+    assert labels_by_folder(pictures, [*files, str(pictures / "x.png")], NAMES) is None
+    assert "x.png is in no folder that is called as one of the classes" in capsys.readouterr().out
 
     def always_temple(images):
         return np.eye(3, dtype=np.float32)[np.zeros(len(images), int)]

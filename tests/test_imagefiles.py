@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import specialfiles
 from PIL import Image
+from tqdm import tqdm
 
 from pipeline.io import imagefiles
 from pipeline.io.imagefiles import decoded, list_images, look_at, read_images
@@ -45,10 +46,21 @@ def content(file):
 def read(files, size=SIZE):
     """All images, and what is wrong by the number of the file."""
     images, problems = [], {}
-    for block, found in read_images(files, size):
+    for block, found in read_images(files, (size, size)):
         problems |= {len(images) + index: str(error) for index, error in found.items()}
         images.extend(block)
     return images, problems
+
+
+def test_images_may_be_higher_than_wide(photo):
+    ((images, problems),) = read_images([photo], (48, 32), lambda image: image[:48, :32])
+    assert (images.shape, problems) == ((1, 48, 32, 3), {})
+
+
+def test_no_thread_draws_a_progress_bar_amid_what_decoders_complain(tmp_path):
+    """That of tqdm would, on stderr, and whole pictures would be called damaged."""
+    with open(tmp_path / "terminal", "w") as terminal, tqdm(total=1, file=terminal):
+        assert tqdm.monitor is None
 
 
 def test_images_come_in_the_order_of_their_files_over_several_blocks(tmp_path, monkeypatch):
@@ -60,7 +72,7 @@ def test_images_come_in_the_order_of_their_files_over_several_blocks(tmp_path, m
     images, problems = read(files)
     assert problems == {}
     assert [image[0, 0, 0] for image in images] == levels.tolist()
-    assert [len(block) for block, _ in read_images(files, SIZE)] == [7, 7, 7, 7, 2]
+    assert [len(block) for block, _ in read_images(files, (SIZE, SIZE))] == [7, 7, 7, 7, 2]
 
 
 def test_colours_come_as_red_green_and_blue(tmp_path):
@@ -166,7 +178,7 @@ def test_a_wrong_size_is_named(tmp_path, photo):
 
 
 def test_stderr_is_free_again_even_when_nobody_reads_to_the_end(photo, capfd):
-    next(read_images([photo] * 3, SIZE))
+    next(read_images([photo] * 3, (SIZE, SIZE)))
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
 
@@ -182,7 +194,7 @@ def test_no_thread_goes_on_decoding_after_an_exception(monkeypatch):
     monkeypatch.setattr(imagefiles, "_decode", decode)
     before = threading.active_count()
     with pytest.raises(RuntimeError):
-        next(read_images([str(number) for number in range(40)], SIZE))
+        next(read_images([str(number) for number in range(40)], (SIZE, SIZE)))
     assert threading.active_count() == before
 
 
@@ -195,7 +207,7 @@ def any_size(image):
 )
 def test_all_kinds_of_pictures_are_read(tmp_path, suffix):
     file = written(tmp_path / f"a{suffix}", np.full((48, 32, 3), 255, np.uint8))
-    ((images, problems),) = read_images([file], SIZE, any_size)
+    ((images, problems),) = read_images([file], (SIZE, SIZE), any_size)
     assert problems == {}
     np.testing.assert_allclose(images[0].astype(int), 255, atol=3)
     assert read([file])[1] == {0: f"{file} has 32x48 pixels instead of 64x64"}
@@ -290,8 +302,9 @@ def test_a_look_at_files_keeps_what_a_function_makes_of_them(tmp_path, photo):
 
 def test_pictures_of_all_kinds_are_found_in_a_folder_and_below(tmp_path):
     names = ["a.jpg", "b.JPEG", "c.PNG", "d.webp", "e.bmp", "f.tif", "below/g.tiff"]
-    (tmp_path / "below").mkdir()
-    for name in [*names, "notes.txt", "._a.jpg"]:
+    for name in ("below", ".thumbnails"):
+        (tmp_path / name).mkdir()
+    for name in [*names, "notes.txt", "._a.jpg", ".thumbnails/a.jpg"]:
         (tmp_path / name).touch()
     assert sorted(list_images(tmp_path)) == sorted(str(tmp_path / name) for name in names)
 
@@ -324,7 +337,7 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused_undecoded(tmp_path):
     )
     bomb = changed(tmp_path / "bomb.png", png)
     for fit in (None, any_size):
-        (_, problems), memory = memory_taken(partial(next, read_images([bomb], SIZE, fit)))
+        (_, problems), memory = memory_taken(partial(next, read_images([bomb], (SIZE, SIZE), fit)))
         assert str(problems[0]).startswith(f"{bomb} has 20000x20000 pixels")
         assert memory < 10**8
 
@@ -334,9 +347,20 @@ def test_a_block_of_a_png_that_claims_gigabytes_is_refused_undecoded(tmp_path):
     whole[whole.index(b"IDAT") - 4] = 0xF0
     damaged = changed(tmp_path / "damaged.png", bytes(whole))
     with specialfiles.at_once():
-        (_, problems), memory = memory_taken(partial(next, read_images([damaged], SIZE)))
+        (_, problems), memory = memory_taken(partial(next, read_images([damaged], (SIZE, SIZE))))
     assert str(problems[0]) == f"{damaged} is truncated, damaged or not an image"
     assert memory < 10**8
+
+
+def test_of_a_16_bit_grayscale_png_one_level_may_be_transparent(tmp_path):
+    levels = np.array([[0, 30_000, 65_535]], np.uint16)
+    cv2.imwrite(str(tmp_path / "gray.png"), levels)
+    whole = content(tmp_path / "gray.png")
+    chunk = b"tRNS" + struct.pack(">H", 0)
+    told = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    place = whole.index(b"IDAT") - 4
+    image = decoded("gray.png", whole[:place] + told + whole[place:])
+    np.testing.assert_array_equal(image[0, :, 0], [0, 117, 255])
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,22 @@ def test_both_layouts_have_the_same_pictures_of_the_same_classes(root):
     assert pictures["val/n02012849/ILSVRC2012_val_00000005.JPEG"] == "ILSVRC2012_val_00000005.JPEG"
     assert names(as_kaggles(root)) == (pictures, titles)
 
+    # As many sort it: the validation pictures in folders, the test pictures as they were.
+    data = root / "ILSVRC" / "Data" / "CLS-LOC"
+    for name in pictures:
+        split, wordnet_id, file = name.split("/")
+        if split == "val":
+            (data / split / wordnet_id).mkdir(exist_ok=True)
+            (data / split / file).rename(data / name)
+    assert names(root) == (pictures, titles)
+
+
+def test_validation_pictures_that_are_missing_are_told(root, capsys):
+    root = as_kaggles(root)
+    (root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000005.JPEG").unlink()
+    assert len(names(root)[0]) == 3 * (8 + 4) - 1
+    assert "note: 1 pictures of" in capsys.readouterr().out
+
 
 def test_without_words_the_ids_are_the_names(root):
     (root / "LOC_synset_mapping.txt").unlink()

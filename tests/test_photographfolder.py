@@ -261,6 +261,29 @@ def test_of_good_pictures_nothing_is_told(folder, capsys):
     assert notes(capsys) == []
 
 
+@pytest.mark.parametrize("name", ["valid", "Testing"])
+def test_other_folders_beside_train_are_told(name, folder, tmp_path, capsys):
+    root = tmp_path / "root"
+    for split in ("train", name):
+        shutil.copytree(folder, root / split)
+    read(root)
+    note = (
+        f"note: {name} beside {root}/train left alone: pictures to evaluate on lie in test or val"
+    )
+    assert note in notes(capsys)
+
+
+def test_classes_that_have_the_same_classes_in_them_are_told(folder, tmp_path, capsys):
+    root = tmp_path / "root"
+    for split in ("Training", "Testing"):
+        shutil.copytree(folder, root / split)
+    read(root)
+    note = (
+        "note: the pictures of all classes, Testing, Training, lie in folders of the same names, "
+    )
+    assert any(told.startswith(f"{note}flower, temple: ") for told in notes(capsys))
+
+
 def test_few_pictures_and_unbalanced_classes_are_told(folder, capsys):
     for path in sorted(folder.glob("temple/*"))[5:]:
         path.unlink()

@@ -61,7 +61,7 @@ def batch(*photographs):
 
 
 def test_photographs_are_the_images_that_are_classified_in_use(files, photographs):
-    ((expected, problems),) = read_images(files, SIZE, CentreCrop(SIZE, SIZE).preprocess)
+    ((expected, problems),) = read_images(files, (SIZE, SIZE), CentreCrop(SIZE, SIZE).preprocess)
     assert problems == {}
     assert (len(photographs), photographs.shape) == (20, (20, SIZE, SIZE, 3))
     some = np.array([7, 0, 19])
@@ -71,7 +71,7 @@ def test_photographs_are_the_images_that_are_classified_in_use(files, photograph
 def test_a_share_of_the_middle_may_be_what_is_evaluated_on(files, photographs):
     nearer = Photographs(list(photographs.files), SIZE, 0.5)
     crop = CentreCrop(SIZE, SIZE, 0.5).preprocess
-    ((expected, _),) = read_images(files, SIZE, crop)
+    ((expected, _),) = read_images(files, (SIZE, SIZE), crop)
     everything = np.arange(20)
     np.testing.assert_array_equal(nearer[everything], expected)
     np.testing.assert_array_equal(nearer.subset(everything[:3])[everything[:3]], expected[:3])

@@ -308,6 +308,8 @@ def test_bad_pictures_are_named_together_and_the_good_ones_are_kept(folder, tmp_
     assert "40 pictures, " in (printed := capsys.readouterr().out)
     assert "2 left out" in printed
     assert parts(tmp_path / "packed") == kept
+    pack(folder, tmp_path / "packed", skip_bad=True)  # again
+    assert capsys.readouterr().out == printed.splitlines()[-1] + "\n"
     assert len(read(tmp_path / "packed").train_images) == 32
 
 
@@ -321,10 +323,18 @@ def test_bad_pictures_that_have_been_mended_come_in(folder, tmp_path):
     assert_alike(read(tmp_path / "packed"), read(folder))
 
 
+def test_a_class_of_bad_pictures_alone_does_not_vanish(folder, tmp_path):
+    for path in (folder / "temple").rglob("*.jpg"):
+        path.write_bytes(b"bad")
+    with pytest.raises(UserError, match="of temple there are no pictures to train on that can be"):
+        pack(folder, tmp_path / "packed", skip_bad=True)
+    assert not (tmp_path / "packed" / "store.json").exists()
+
+
 def test_of_bad_pictures_alone_there_is_no_store(folder, tmp_path):
     for path in folder.rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="packed gets no pictures: none can be used"):
+    with pytest.raises(UserError, match="of flower, temple there are no pictures to train on that"):
         pack(folder, tmp_path / "packed", skip_bad=True)
     assert contents(tmp_path / "packed") == {}
 

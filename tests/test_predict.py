@@ -36,6 +36,13 @@ def model(network, tmp_path_factory):
     return path
 
 
+def test_a_network_may_be_for_images_that_are_wider_than_high(pictures, tmp_path):
+    spec = NetworkSpec("resnet", (8, 16, 3), NAMES, None, "imagenet", (1,), (4, 8))
+    save_model(tmp_path / "model.hdf5", spec.build(), spec)
+    done = run_forked("predict.py", "--model", tmp_path / "model.hdf5", pictures, "--json")
+    assert len(json.loads(done.stdout)) == 2
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder with the temple as JPEG, and in a folder below the flower as grayscale PNG."""

@@ -77,6 +77,13 @@ def test_the_result_stands_with_its_conditions(page):
     assert f"{conditions} · A Processor · trained in 1:06:40 h" in page.text
 
 
+def test_images_that_the_run_was_validated_on_are_not_called_test_images():
+    record = RECORD | {"reported_on": "held-out"}
+    page = Page(report_html("a run", HISTORY, record, PREDICTIONS))
+    assert "of 6 held-out images are classified right" in page.text
+    assert "test image" not in page.text
+
+
 def test_each_class_has_its_precision_and_recall(page):
     assert ["zero", "3", "100.00%", "33.33%", "50.00%"] in page.rows
     assert ["one", "2", "33.33%", "50.00%", "40.00%"] in page.rows

@@ -25,6 +25,12 @@ def test_halving_averages_four_pixels():
     np.testing.assert_allclose(SimplePreprocessor(3, 4).preprocess(image), expected, rtol=1e-6)
 
 
+def test_an_image_that_is_made_larger_is_interpolated():
+    ramp = np.array([0, 80, 160, 240], np.uint8).reshape(1, 4, 1)
+    (row,) = SimplePreprocessor(8, 1).preprocess(ramp)
+    assert row[:, 0].tolist() == [0, 20, 60, 100, 140, 180, 220, 240]
+
+
 def test_another_interpolation_can_be_chosen():
     nearest = SimplePreprocessor(64, 64, cv2.INTER_NEAREST).preprocess(photo(32, 32, 3))
     np.testing.assert_array_equal(nearest, photo(32, 32, 3).repeat(2, axis=0).repeat(2, axis=1))

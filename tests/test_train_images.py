@@ -67,7 +67,7 @@ def test_120_crops_of_two_photographs_are_told_apart(photograph_folder, tmp_path
 
 def test_without_pictures_there_is_a_sample(tmp_path):
     printed = run(SCRIPT, "--epochs", 1, "-o", tmp_path)
-    assert f"{tmp_path}/photographs: 2 classes" in printed
+    assert f"{tmp_path}/sample_photographs: 2 classes" in printed
     _, spec = load_model(tmp_path / "resnet_images.hdf5")
     assert (spec.image_shape, spec.label_names) == ((64, 64, 3), ("flower", "temple"))
     assert spec.mean.shape == (3,)

@@ -85,6 +85,7 @@ class KeptPredictions:
             with zipfile.ZipFile(content) as archive:
                 if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
                     raise ValueError("it is too large")
+            content.seek(0)
             with np.load(content, allow_pickle=False) as arrays:
                 return cls._checked(arrays)
         except FileNotFoundError:

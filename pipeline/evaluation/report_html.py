@@ -54,6 +54,7 @@ def report_html(
         "report.html",
         name=name,
         epochs=histories.epochs(history),
+        part=record.get("reported_on", "test"),
         conditions=_conditions(record),
         curves=_curves(history),
         val_accuracy=(history.get("val_accuracy") or [None])[-1],

@@ -91,7 +91,8 @@ def describe(folder: Path, spec: NetworkSpec, target: Format, more: dict) -> Non
         "width": width,
         "height": height,
         "input": "float32 (n, height, width, 3): red, green, blue, from 0 to 255",
-        "fit": "the largest part of these proportions in the middle, resized by area averaging",
+        "fit": "the largest part of these proportions in the middle, made smaller by averaging "
+        "areas, or larger by linear interpolation",
         "share": spec.centre,  # of the sides of that part
         "inside the network": inside,
         "output": "float32 (n, labels): probabilities",

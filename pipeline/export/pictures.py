@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.io.imagefiles import list_images, read_images
 from pipeline.nn.spec import NetworkSpec
 
@@ -52,18 +52,30 @@ def read_pictures(files: Sequence[str], spec: NetworkSpec) -> Iterator[np.ndarra
     Raises:
         UserError: a file is no picture.
     """
-    for images, bad in read_images(files, spec.image_shape[0], spec.centre_crop.preprocess):
+    for images, bad in read_images(files, spec.image_shape[:2], spec.centre_crop.preprocess):
         for problem in bad.values():
             raise problem
         yield images
 
 
-def labels_by_folder(files: Sequence[str], label_names: Sequence[str]) -> np.ndarray | None:
+def labels_by_folder(
+    folder: Path, files: Sequence[str], label_names: Sequence[str]
+) -> np.ndarray | None:
     """Takes the right classes from the names of the folders that the files are in.
 
+    Of several folders that are called as classes the one highest up counts, from `folder` on.
+
     Returns:
-        Labels (n,); None where a folder's name is not a class's.
+        Labels (n,); None, after a note, where a file is in no folder that is called as a class.
     """
     labels = {name: label for label, name in enumerate(label_names)}
-    found = [labels.get(Path(file).parent.name) for file in files]
-    return None if None in found else np.array(found)
+    found = []
+    for file in files:
+        names = (folder.resolve().name, *Path(file).relative_to(folder).parts[:-1])
+        label = next((labels[name] for name in names if name in labels), None)
+        if label is None:
+            note = f"{file} is in no folder that is called as one of the classes"
+            print(one_line(f"note: {note}: what is classified right is not counted"))
+            return None
+        found.append(label)
+    return np.array(found)

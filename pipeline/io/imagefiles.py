@@ -37,16 +37,20 @@ REDUCTIONS = {
 # What decoders say of images that are whole: of colour profiles and notes that they do not know.
 _HARMLESS = re.compile(r"^(libpng warning: (?!IDAT).*|TIFF\w+: Warning, .*)$", re.MULTILINE)
 
+# Its thread would draw a bar anew amid what is taken for a decoder's complaint.
+tqdm.monitor_interval = 0
+
 Found = TypeVar("Found")
 
 
 def list_images(folder: Path) -> list[str]:
     """Returns the image files in a folder and below, in no order.
 
-    Archives made on a Mac have a hidden `._name.png` beside each, which is not one.
+    Hidden files, and those in hidden folders, are left out: archives made on a Mac have a
+    `._name.png` beside each picture, file managers a folder of small copies.
     """
     files = paths.list_files(str(folder), validExts=SUFFIXES)
-    return [file for file in files if not os.path.basename(file).startswith(".")]
+    return [file for file in files if f"{os.sep}." not in file[len(str(folder)) :]]
 
 
 def progress_bar(what: str, count: int) -> tqdm:
@@ -56,7 +60,9 @@ def progress_bar(what: str, count: int) -> tqdm:
 
 
 def read_images(
-    files: Sequence[str], size: int, fit: Callable[[np.ndarray], np.ndarray] | None = None
+    files: Sequence[str],
+    shape: tuple[int, int],
+    fit: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[int, UserError]]]:
     """Decodes image files in order, a block at a time.
 
@@ -65,17 +71,17 @@ def read_images(
 
     Args:
         files: their paths.
-        size: how many pixels wide and high each image must be.
-        fit: makes an image of that size of one of any other, (height, width, 3).
+        shape: height and width that each image must have, in pixels.
+        fit: makes an image of that shape of one of any other, (height, width, 3).
 
     Yields:
-        The next images, uint8 RGB (k, size, size, 3), of grayscale files too; and by index in the
-        block what is wrong with those that are left undefined.
+        The next images, uint8 RGB (k, height, width, 3), of grayscale files too; and by index in
+        the block what is wrong with those that are left undefined.
     """
     with _threads() as pool:  # OpenCV decodes without holding Python's lock
         for start in range(0, len(files), BLOCK):
             block = files[start : start + BLOCK]
-            images = np.empty((len(block), size, size, 3), dtype=np.uint8)
+            images = np.empty((len(block), *shape, 3), dtype=np.uint8)
             problems = _heeded(pool, partial(_decode, fit=fit), zip(block, images, strict=True))
             yield images, {index: error for index, error in enumerate(problems) if error}
 
@@ -121,7 +127,9 @@ def read_image_file(file: str) -> bytes:
     return content
 
 
-def decoded(file: str, content: bytes, reduction: int = 1, size: int | None = None) -> np.ndarray:
+def decoded(
+    file: str, content: bytes, reduction: int = 1, shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """Decodes an image as a viewer shows it: turned as its EXIF data say, and without an alpha
     channel, on white.
 
@@ -130,7 +138,7 @@ def decoded(file: str, content: bytes, reduction: int = 1, size: int | None = No
         content: of the file.
         reduction: by how much a JPEG may be made smaller, 1 or a key of `REDUCTIONS`: decoding
             then takes less time. Other images come as large as they are.
-        size: how many pixels wide and high the image must be; any, if left out.
+        shape: height and width that the image must have, in pixels; any, if left out.
 
     Returns:
         uint8 RGB (height, width, 3); a JPEG's height and width divided by `reduction`, rounded up.
@@ -139,7 +147,7 @@ def decoded(file: str, content: bytes, reduction: int = 1, size: int | None = No
         UserError: it is truncated, damaged, not an image, of another size or absurdly large.
     """
     found = image_size(content)
-    if found and (problem := _wrong_size(*found, size)):
+    if found and (problem := _wrong_size(*found, shape)):
         raise UserError(f"{file} has {problem}")
     # From memory; reading the file itself, OpenCV fills up a truncated JPEG with gray.
     image = found and _decoded(content, reduction if content.startswith(JPEG) else 1)
@@ -163,16 +171,16 @@ def _decode(
 ) -> UserError | None:
     """Decodes a file into `target`, or returns what is wrong with it."""
     try:
-        image = decoded(file, read_image_file(file), size=None if fit else len(target))
+        image = decoded(file, read_image_file(file), shape=None if fit else target.shape[:2])
     except UserError as error:
         return error
     target[:] = fit(image) if fit else image
     return None
 
 
-def _wrong_size(width: int, height: int, size: int | None) -> str | None:
-    if size and (width, height) != (size, size):
-        return f"{width}x{height} pixels instead of {size}x{size}"
+def _wrong_size(width: int, height: int, shape: tuple[int, int] | None) -> str | None:
+    if shape and (height, width) != shape:
+        return f"{width}x{height} pixels instead of {shape[1]}x{shape[0]}"
     if width * height > PIXELS_LIMIT:
         return f"{width}x{height} pixels, and no more than {PIXELS_LIMIT:,} are decoded"
     return None
@@ -195,7 +203,13 @@ def _has_alpha(content: bytes) -> bool:
     if content.startswith(JPEG):
         return False
     if content.startswith(PNG):  # https://www.w3.org/TR/png-3/#3colourType, #11tRNS
-        return content[25] in (4, 6) or b"tRNS" in content[: content.find(b"IDAT")]
+        depth, colour = content[24:26]
+        if (depth, colour) == (
+            16,
+            0,
+        ):  # of which Pillow makes white; its one transparent gray stays
+            return False
+        return colour in (4, 6) or b"tRNS" in content[: content.find(b"IDAT")]
     with Image.open(io.BytesIO(content), formats=OTHERS) as image:
         return image.has_transparency_data
 

@@ -96,6 +96,9 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
     if empty := [name for name, files in training.items() if not files]:
         suffixes = ", ".join(SUFFIXES)
         raise UserError(f"{train} has no pictures in {some(empty)}; pictures are {suffixes}")
+    parts = tuple(parts)
+    if note := _beside(root, parts) if divided else _below(root, training):
+        print(one_line(f"note: {note}"))
     found = {TRAIN: training}
     for part in parts:
         if not (divided and (root / part).is_dir()):
@@ -107,6 +110,35 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
             raise UserError(f"{root / part} has no pictures in folders of classes")
         found[part] = {name: classes.get(name, []) for name in training}
     return found
+
+
+def _beside(root: Path, parts: tuple[str, ...]) -> str | None:
+    others = set(class_names(root)) - {TRAIN, *parts}
+    if not others:
+        return None
+    return (
+        f"{some(others)} beside {root / TRAIN} left alone: pictures to evaluate on lie in "
+        f"{' or '.join(sorted(PARTS))}"
+    )
+
+
+def _below(root: Path, training: Classes) -> str | None:
+    inner = {
+        frozenset(
+            inside if below else ""
+            for inside, below, _ in (
+                file[len(f"{root / name}/") :].partition("/") for file in files
+            )
+        )
+        for name, files in training.items()
+    }
+    (names,) = inner if len(inner) == 1 else ((),)
+    if len(names) < 2:
+        return None
+    return (
+        f"the pictures of all classes, {some(training)}, lie in folders of the same names, "
+        f"{some(names)}: if these are the classes, call the folders above them train, val and test"
+    )
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
@@ -168,7 +200,7 @@ def _read(
     files = all_files(classes)
     blocks, left_out, done = [], [], 0
     with progress_bar(what, len(files)) as progress:
-        for images, problems in read_images(files, size):
+        for images, problems in read_images(files, (size, size)):
             for index, problem in problems.items():
                 left_out.append(done + index)
                 bad[files[done + index]] = str(problem)

@@ -1,12 +1,14 @@
 """ImageNet (ILSVRC 2012) as it is distributed."""
 
+import itertools
+import os
 from collections import Counter
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.files.reading import read_lines
 from pipeline.io.imagefiles import list_images
-from pipeline.io.imagefolders import TRAIN, class_names
+from pipeline.io.imagefolders import TRAIN, all_files, class_names, find_classes
 from pipeline.io.photographfolder import VAL, names_of_photographs
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"  # where Kaggle's archive has train and val
@@ -43,10 +45,9 @@ def find_imagenet(root: Path) -> tuple[dict[str, str], dict[str, str]]:
         pictures = {f"{TRAIN}/{name}": file for name, file in training.items()}
         pictures |= _flat_val(data / VAL, root / VAL_LABELS, set(ids))
     else:
-        found = names_of_photographs(data)
-        pictures = {
-            name: file for name, file in found.items() if name.startswith((f"{TRAIN}/", f"{VAL}/"))
-        }
+        found = find_classes(data, (VAL,))
+        files = itertools.chain.from_iterable(map(all_files, found.values()))
+        pictures = {os.path.relpath(file, data): file for file in files}
     return pictures, _titles(root / WORDS, ids)
 
 
@@ -64,6 +65,8 @@ def _flat_val(folder: Path, labels: Path, ids: set[str]) -> dict[str, str]:
         if wordnet_id is None:
             raise UserError(f"{file} has no class in {labels}")
         pictures[f"{VAL}/{wordnet_id}/{Path(file).name}"] = file
+    if missing := len(class_of) - len(pictures):
+        print(one_line(f"note: {missing:,} pictures of {labels} are not in {folder}"))
     return pictures
 
 

@@ -136,7 +136,7 @@ def read_photograph_folder(
 
 
 def _sample(record: Path | None) -> Path:
-    folder = (record.parent if record else Path()) / "photographs"
+    folder = (record.parent if record else Path()) / "sample_photographs"
     if not folder.exists():
         with whole_folder(folder) as unfinished:
             write_photographs(unfinished)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,8 +17,9 @@ from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.lock import lock
 from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
-from pipeline.io.imagefolders import refuse_bad
+from pipeline.io.imagefolders import TRAIN, refuse_bad, some
 from pipeline.io.inspection import Look, State, digest_of, state_of
+from pipeline.io.photographfolder import TEST, VAL
 from pipeline.io.photographstore import (
     CONTENT,
     INDEX,
@@ -68,7 +69,8 @@ def pack_photographs(
         states = {name: state_of(file) for name, file in pictures.items()}
         parts = _earlier_parts(folder, states, short_side or 0)
         packed = {name for part in parts for name in part.names()}
-        rest = [name for name in pictures if name not in packed]
+        whole = (folder / STORE).exists()
+        rest = [] if whole else [name for name in pictures if name not in packed]
         bad: dict[str, str] = {}
         with progress_bar("packing", len(pictures)) as progress:
             progress.update(len(packed))
@@ -82,14 +84,24 @@ def pack_photographs(
                     parts.append(StorePart(writer.path))
         if bad:
             refuse_bad(bad, len(pictures), skip_bad)
-        if not parts:
-            raise UserError(f"{folder} gets no pictures: none can be used")
+        packed = {name for part in parts for name in part.names()}
+        if empty := _classes(pictures) - _classes(packed):
+            raise UserError(f"of {some(empty)} there are no pictures to train on that can be used")
         parts.sort(key=lambda part: part.path)
         seals = {part.path.name: part.seal.hex() for part in parts}
         write_atomically(folder / STORE, store_text(seals, titles or {}))
     count = sum(len(part.index) for part in parts)
     size = sum(part.path.stat().st_size for part in parts)
-    print(one_line(f"{folder}: {count:,} pictures, {size:,} bytes, {len(bad):,} left out"))
+    left_out = len(pictures) - count
+    print(one_line(f"{folder}: {count:,} pictures, {size:,} bytes, {left_out:,} left out"))
+
+
+def _classes(names: Iterable[str]) -> set[str]:
+    """Returns the classes that pictures of these names are there to train on."""
+    places = [name.split("/") for name in names]
+    if any(place[0] in (TRAIN, VAL, TEST) for place in places):
+        return {place[1] for place in places if place[0] == TRAIN}
+    return {place[0] for place in places}
 
 
 def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -> list[StorePart]:
@@ -110,7 +122,7 @@ def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -
             )
         else:
             path.unlink()
-    count = sum(len(part.index) for part in parts)
+    count = sum(len(part.index) + part.left_out for part in parts)
     if (folder / STORE).exists() and count < len(states):
         raise UserError(
             f"{folder} has a whole store already, of {count:,} of these {len(states):,} pictures: "

@@ -110,6 +110,7 @@ class StorePart:
     Attributes:
         path: as above.
         index: the rows of the pictures that were not left out.
+        left_out: how many were.
         short_side: to which larger pictures were made smaller, in pixels; 0 for none.
         seal: of index and header.
 
@@ -152,6 +153,7 @@ class StorePart:
             raise ValueError(f"its index is {index.dtype} {index.shape}")
         rows = index[:]
         self.index = rows[rows["bytes"] > 0]
+        self.left_out = len(rows) - len(self.index)
         places, lengths = self.index["place"], self.index["bytes"]
         room = np.minimum(content.shape[0] - places, FILE_BYTES_LIMIT)
         if not ((places >= 0) & (lengths <= room)).all():

@@ -162,7 +162,7 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
     progress = progress_bar("checking", len(split.files))
     good = np.ones(len(split.files), dtype=bool)
     done = 0
-    for images, problems in read_images(split.files, size):
+    for images, problems in read_images(split.files, (size, size)):
         for index, problem in problems.items():
             on_bad(str(problem))
             good[done + index] = False
@@ -224,7 +224,7 @@ def write_split(
         ThreadPoolExecutor(1) as background,
     ):
         writing = background.submit(lambda: None)
-        for images, problems in read_images(split.files, size):
+        for images, problems in read_images(split.files, (size, size)):
             if problems:
                 raise BadImages(str(next(iter(problems.values()))))
             writing.result()

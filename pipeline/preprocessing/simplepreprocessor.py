@@ -10,13 +10,14 @@ class SimplePreprocessor:
     Args:
         width: of the result, in pixels.
         height: of the result, in pixels.
-        interpolation: OpenCV's; area averaging, the default, suits images that are made smaller.
+        interpolation: OpenCV's; if left out, area averaging for images that are made smaller, and
+            linear for those that are not, of which area averaging would only repeat pixels.
 
     Raises:
         ValueError: a size is below 1.
     """
 
-    def __init__(self, width: int, height: int, interpolation: int = cv2.INTER_AREA):
+    def __init__(self, width: int, height: int, interpolation: int | None = None):
         if min(width, height) < 1:
             raise ValueError(f"width and height start at 1: got {width}x{height}")
         self.width, self.height, self.interpolation = width, height, interpolation
@@ -30,10 +31,14 @@ class SimplePreprocessor:
         *batch, height, width, channels = image.shape
         if (height, width) == (self.height, self.width):
             return image
+        interpolation = self.interpolation
+        if interpolation is None:
+            smaller = height >= self.height and width >= self.width
+            interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         resized = np.empty((*batch, self.height, self.width, channels), dtype=image.dtype)
         for index in np.ndindex(*batch):
             target = cv2.resize(
-                image[index], (self.width, self.height), interpolation=self.interpolation
+                image[index], (self.width, self.height), interpolation=interpolation
             )
             resized[index] = target.reshape(resized.shape[-3:])  # OpenCV drops a single channel
         return resized

@@ -315,6 +315,8 @@ def train(
             "validation": data.test_part,
             "regularized": bool(classifier.losses),
         }
+        if data.final_images is None:
+            run.reported_on = {"": "validation", "held out": "held-out"}.get(data.test_part, "test")
         try:
             history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
         except Interrupted:

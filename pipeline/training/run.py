@@ -94,6 +94,7 @@ class Run:
         history: of these epochs.
         remembered: what every checkpoint keeps of the options.
         drawn_with: what the curve says of the run; see `pipeline.figures.curve.plot`.
+        reported_on: which images the report is on, such as "test".
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Run:
                 f"{', '.join(histories.MEASURES)}"
             )
         self.drawn_with: dict[str, str | bool] = {}
+        self.reported_on = "test"
         self._command = command
 
         self.name = experiment.name
@@ -367,6 +369,7 @@ class Run:
             "start_epoch": self.start_epoch,
             "parameters": network.count_params(),
             "curve": self.drawn_with,
+            "reported_on": self.reported_on,
             "images_per_second": images_per_second,
             "seconds": seconds,
             "devices": list(self.devices.names),

@@ -508,7 +508,7 @@ def pictures(folder: Path) -> Attempt:
 def _read_picture(path: Path) -> None:
     problems = {}
     for fit in (None, lambda image: cv2.resize(image, (SIZE, SIZE))):
-        for _, found in read_images([str(path)], SIZE, fit):
+        for _, found in read_images([str(path)], (SIZE, SIZE), fit):
             problems |= found
     for problem in problems.values():
         raise problem

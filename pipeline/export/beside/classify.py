@@ -25,7 +25,9 @@ def read(file: str) -> np.ndarray:
     cut_width = max(1, round(min(width, height * across / down) * ABOUT["share"]))
     top, left = (height - cut_height) // 2, (width - cut_width) // 2
     part = image[top : top + cut_height, left : left + cut_width]
-    return cv2.resize(part, (across, down), interpolation=cv2.INTER_AREA)
+    smaller = cut_height >= down and cut_width >= across
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cv2.resize(part, (across, down), interpolation=interpolation)
 
 
 if __name__ == "__main__":
