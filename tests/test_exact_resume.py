@@ -163,7 +163,7 @@ def test_with_another_number_of_images_an_epoch_under_way_is_refused(amid_an_epo
     options, newest = amid_an_epoch
     record = Path(options.output) / "toy_options.json"
     before = record.read_bytes()
-    with pytest.raises(UserError, match="amid an epoch of 24 images, and there are 25 now: put"):
+    with pytest.raises(UserError, match="amid an epoch of 24 images, and there are 25 now: go"):
         train(experiment(reader=one_more), options, newest)
     assert record.read_bytes() == before
 

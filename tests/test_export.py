@@ -205,6 +205,7 @@ def test_agreement_and_accuracies_are_counted(network, pictures, capsys):
     files = sorted(str(file) for file in pictures.rglob("*.*"))
     labels = labels_by_folder(pictures, files, NAMES)
     assert labels.tolist() == [1, 1, 0, 0]
+    assert labels_by_folder(pictures / "temple", files[2:], NAMES).tolist() == [0, 0]
     below = [str(pictures / "temple" / "flower" / "x.png")]
     assert labels_by_folder(pictures, below, NAMES).tolist() == [NAMES.index("temple")]
     assert labels_by_folder(pictures, [*files, str(pictures / "x.png")], NAMES) is None

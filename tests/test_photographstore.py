@@ -313,6 +313,27 @@ def test_bad_pictures_are_named_together_and_the_good_ones_are_kept(folder, tmp_
     assert len(read(tmp_path / "packed").train_images) == 32
 
 
+def test_a_whole_store_gets_no_pictures_that_have_been_mended_or_added(folder, tmp_path):
+    bad = folder / "flower/bad.jpg"
+    bad.touch()
+    pack(folder, tmp_path / "packed", skip_bad=True)
+    another = "has a whole store already, of 40 of these 41 pictures: name another folder"
+    shutil.copy(folder / "flower/001.jpg", bad)
+    with pytest.raises(UserError, match=another):
+        pack(folder, tmp_path / "packed")
+    bad.rename(bad.with_name("new.jpg"))
+    with pytest.raises(UserError, match=another):
+        pack(folder, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_of_bad_pictures_alone_does_not_vanish(folder, split, tmp_path):
+    for path in (divided(folder) / split).rglob("*.jpg"):
+        path.write_bytes(b"bad")
+    with pytest.raises(UserError, match=f"no picture of {split} can be used"):
+        pack(folder, tmp_path / "packed", skip_bad=True)
+
+
 def test_bad_pictures_that_have_been_mended_come_in(folder, tmp_path):
     bad = folder / "flower/bad.jpg"
     bad.touch()
@@ -326,7 +347,7 @@ def test_bad_pictures_that_have_been_mended_come_in(folder, tmp_path):
 def test_a_class_of_bad_pictures_alone_does_not_vanish(folder, tmp_path):
     for path in (folder / "temple").rglob("*.jpg"):
         path.write_bytes(b"bad")
-    with pytest.raises(UserError, match="of temple there are no pictures to train on that can be"):
+    with pytest.raises(UserError, match="no picture of temple can be used"):
         pack(folder, tmp_path / "packed", skip_bad=True)
     assert not (tmp_path / "packed" / "store.json").exists()
 
@@ -334,7 +355,7 @@ def test_a_class_of_bad_pictures_alone_does_not_vanish(folder, tmp_path):
 def test_of_bad_pictures_alone_there_is_no_store(folder, tmp_path):
     for path in folder.rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="of flower, temple there are no pictures to train on that"):
+    with pytest.raises(UserError, match="no picture of flower, temple can be used"):
         pack(folder, tmp_path / "packed", skip_bad=True)
     assert contents(tmp_path / "packed") == {}
 

@@ -355,10 +355,17 @@ def test_a_run_goes_on_among_its_own_checkpoints_alone(
     other = {measure: [value + 0.01 for value in values] for measure, values in HISTORY.items()}
     others = write_checkpoint(tmp_path / "others" / name, 2, trimmed(other, 2))
     options["output"] = str(tmp_path / "newer")
-    with pytest.raises(UserError, match=f"{name} belongs to another run than the one that goes"):
+    with pytest.raises(UserError, match=f"{name} is damaged or of another run"):
         run(**options, checkpoints=str(others.parent))
+    kept = others.read_bytes()
     others.write_bytes(b"damaged")
-    run(**options, checkpoints=str(others.parent))
+    with pytest.raises(UserError, match=f"{name} is damaged or of another run"):
+        run(**options, checkpoints=str(others.parent))
+    abandoned = others.parent / "abandoned_1" / name
+    abandoned.parent.mkdir()
+    abandoned.write_bytes(kept)
+    options["checkpoint"] = read_checkpoint(abandoned)
+    assert run(**options, checkpoints=str(others.parent)).start_epoch == 2
 
 
 # one run at a time

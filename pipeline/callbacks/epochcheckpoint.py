@@ -11,6 +11,7 @@ from pipeline.callbacks.divergenceguard import not_finite
 from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import replace_durably, write_atomically
 from pipeline.files.checkpoints import (
+    ABANDONED,
     best_path,
     checkpoint_path,
     checkpoints,
@@ -156,7 +157,7 @@ def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
     if not later:
         return
     number = 1
-    while (aside := folder / f"abandoned_{number}").exists():
+    while (aside := folder / f"{ABANDONED}{number}").exists():
         number += 1
     aside.mkdir()
     for path in later:

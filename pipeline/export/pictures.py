@@ -1,5 +1,6 @@
 """The pictures that an exported network is calibrated on and compared by."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,15 +64,15 @@ def labels_by_folder(
 ) -> np.ndarray | None:
     """Takes the right classes from the names of the folders that the files are in.
 
-    Of several folders that are called as classes the one highest up counts, from `folder` on.
+    Of several folders called as classes the one highest up counts, below `folder` if there is one.
 
     Returns:
         Labels (n,); None, after a note, where a file is in no folder that is called as a class.
     """
     labels = {name: label for label, name in enumerate(label_names)}
-    found = []
+    here, found = os.path.abspath(folder), []
     for file in files:
-        names = (folder.resolve().name, *Path(file).relative_to(folder).parts[:-1])
+        names = (*Path(file).relative_to(folder).parts[:-1], os.path.basename(here))
         label = next((labels[name] for name in names if name in labels), None)
         if label is None:
             note = f"{file} is in no folder that is called as one of the classes"

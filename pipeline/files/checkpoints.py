@@ -10,6 +10,8 @@ from pathlib import Path
 from pipeline.errors import UserError, one_line
 from pipeline.files.modelfile import Checkpoint, read_checkpoint
 
+ABANDONED = "abandoned_"  # what folders of checkpoints of branches begin with, which are left
+
 _NAME = re.compile(r"epoch_(\d+)\.hdf5")
 _UNDER_WAY = re.compile(r"epoch_(\d+)_plus_(\d+)_batches\.hdf5")
 

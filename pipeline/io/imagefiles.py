@@ -204,10 +204,8 @@ def _has_alpha(content: bytes) -> bool:
         return False
     if content.startswith(PNG):  # https://www.w3.org/TR/png-3/#3colourType, #11tRNS
         depth, colour = content[24:26]
-        if (depth, colour) == (
-            16,
-            0,
-        ):  # of which Pillow makes white; its one transparent gray stays
+        # Of 16 bits Pillow makes other levels; the one colour that is transparent is shown instead.
+        if depth == 16 and colour in (0, 2):
             return False
         return colour in (4, 6) or b"tRNS" in content[: content.find(b"IDAT")]
     with Image.open(io.BytesIO(content), formats=OTHERS) as image:

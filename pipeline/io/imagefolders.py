@@ -96,8 +96,7 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
     if empty := [name for name, files in training.items() if not files]:
         suffixes = ", ".join(SUFFIXES)
         raise UserError(f"{train} has no pictures in {some(empty)}; pictures are {suffixes}")
-    parts = tuple(parts)
-    if note := _beside(root, parts) if divided else _below(root, training):
+    if note := _beside(root) if divided else _below(root, training):
         print(one_line(f"note: {note}"))
     found = {TRAIN: training}
     for part in parts:
@@ -112,8 +111,9 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
     return found
 
 
-def _beside(root: Path, parts: tuple[str, ...]) -> str | None:
-    others = set(class_names(root)) - {TRAIN, *parts}
+def _beside(root: Path) -> str | None:
+    names = set(class_names(root)) - {TRAIN, *PARTS}
+    others = [name for name in names if list_images(root / name)]
     if not others:
         return None
     return (
@@ -133,10 +133,10 @@ def _below(root: Path, training: Classes) -> str | None:
         for name, files in training.items()
     }
     (names,) = inner if len(inner) == 1 else ((),)
-    if len(names) < 2:
+    if len(names) < 2 or "" in names:
         return None
     return (
-        f"the pictures of all classes, {some(training)}, lie in folders of the same names, "
+        f"within each class, {some(training)}, the pictures lie in folders of the same names, "
         f"{some(names)}: if these are the classes, call the folders above them train, val and test"
     )
 

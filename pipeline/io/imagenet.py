@@ -66,7 +66,7 @@ def _flat_val(folder: Path, labels: Path, ids: set[str]) -> dict[str, str]:
             raise UserError(f"{file} has no class in {labels}")
         pictures[f"{VAL}/{wordnet_id}/{Path(file).name}"] = file
     if missing := len(class_of) - len(pictures):
-        print(one_line(f"note: {missing:,} pictures of {labels} are not in {folder}"))
+        print(one_line(f"note: pictures of {labels} that are not in {folder}: {missing:,}"))
     return pictures
 
 

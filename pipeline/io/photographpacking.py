@@ -19,7 +19,6 @@ from pipeline.files.lock import lock
 from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
 from pipeline.io.imagefolders import TRAIN, refuse_bad, some
 from pipeline.io.inspection import Look, State, digest_of, state_of
-from pipeline.io.photographfolder import TEST, VAL
 from pipeline.io.photographstore import (
     CONTENT,
     INDEX,
@@ -27,6 +26,7 @@ from pipeline.io.photographstore import (
     SHORT_SIDE,
     STORE,
     StorePart,
+    names_in,
     row_type,
     store_text,
     tail,
@@ -69,7 +69,7 @@ def pack_photographs(
         states = {name: state_of(file) for name, file in pictures.items()}
         parts = _earlier_parts(folder, states, short_side or 0)
         packed = {name for part in parts for name in part.names()}
-        whole = (folder / STORE).exists()
+        whole = (folder / STORE).exists()  # then what is not packed has been left out
         rest = [] if whole else [name for name in pictures if name not in packed]
         bad: dict[str, str] = {}
         with progress_bar("packing", len(pictures)) as progress:
@@ -85,8 +85,9 @@ def pack_photographs(
         if bad:
             refuse_bad(bad, len(pictures), skip_bad)
         packed = {name for part in parts for name in part.names()}
-        if empty := _classes(pictures) - _classes(packed):
-            raise UserError(f"of {some(empty)} there are no pictures to train on that can be used")
+        divided = any(name.startswith(f"{TRAIN}/") for name in pictures)
+        if empty := _needed(pictures, divided) - _needed(packed, divided):
+            raise UserError(f"no picture of {some(empty)} can be used")
         parts.sort(key=lambda part: part.path)
         seals = {part.path.name: part.seal.hex() for part in parts}
         write_atomically(folder / STORE, store_text(seals, titles or {}))
@@ -96,39 +97,48 @@ def pack_photographs(
     print(one_line(f"{folder}: {count:,} pictures, {size:,} bytes, {left_out:,} left out"))
 
 
-def _classes(names: Iterable[str]) -> set[str]:
-    """Returns the classes that pictures of these names are there to train on."""
-    places = [name.split("/") for name in names]
-    if any(place[0] in (TRAIN, VAL, TEST) for place in places):
-        return {place[1] for place in places if place[0] == TRAIN}
-    return {place[0] for place in places}
+def _needed(names: Iterable[str], divided: bool) -> set[str]:
+    """Returns the folders that pictures of these names lie in, of which none must become empty.
+
+    They are those of each class to train on, and val and test as a whole.
+    """
+    places = (name.split("/") for name in names)
+    return {
+        f"{first}/{second}" if divided and first == TRAIN else first for first, second, *_ in places
+    }
 
 
 def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -> list[StorePart]:
     """Returns the files of pictures that are there and can be gone on with; removes the others."""
-    parts = []
+    parts, known = [], set()
     for path in sorted(folder.glob(PARTS)):
         part = StorePart(path)
+        known |= set(_fresh(part.left_out, states))
         if part.short_side != short_side:
             made = f"--short-side {part.short_side}" if part.short_side else "their own sizes"
             raise UserError(f"{folder} has pictures of {made}: pack others into another folder")
-        files = part.index[["file_bytes", "file_changed"]].tolist()
-        fresh = [states.get(name) == list(of) for name, of in zip(part.names(), files, strict=True)]
-        if all(fresh):
+        fresh = _fresh(part.index, states)
+        if len(fresh) == len(part.index):
             parts.append(part)
-        elif not any(fresh) or (folder / STORE).exists():
+            known |= set(fresh)
+        elif not fresh or (folder / STORE).exists():
             raise UserError(
                 f"{folder} has other pictures, or earlier versions of these: name another folder"
             )
         else:
             path.unlink()
-    count = sum(len(part.index) + part.left_out for part in parts)
-    if (folder / STORE).exists() and count < len(states):
+    if (folder / STORE).exists() and (more := len(states.keys() - known)):
         raise UserError(
-            f"{folder} has a whole store already, of {count:,} of these {len(states):,} pictures: "
-            "name another folder"
+            f"{folder} has a whole store already, of {len(states) - more:,} of these "
+            f"{len(states):,} pictures: name another folder"
         )
     return parts
+
+
+def _fresh(rows: np.ndarray, states: Mapping[str, State]) -> list[str]:
+    """Returns the names in an index of the files that are as they were."""
+    were = zip(names_in(rows), rows[["file_bytes", "file_changed"]].tolist(), strict=True)
+    return [name for name, state in were if states.get(name) == list(state)]
 
 
 def _in_parts(names: Sequence[str], states: Mapping[str, State]) -> Iterator[list[str]]:

@@ -94,6 +94,11 @@ class StoredPhotograph(Photograph):
         return content
 
 
+def names_in(rows: np.ndarray) -> list[str]:
+    """Returns the pictures' names in rows of an index."""
+    return [os.fsdecode(name) for name in rows["name"].tolist()]
+
+
 class StorePart:
     """A file of pictures, open for reading.
 
@@ -110,7 +115,7 @@ class StorePart:
     Attributes:
         path: as above.
         index: the rows of the pictures that were not left out.
-        left_out: how many were.
+        left_out: the rows of those that were.
         short_side: to which larger pictures were made smaller, in pixels; 0 for none.
         seal: of index and header.
 
@@ -153,7 +158,7 @@ class StorePart:
             raise ValueError(f"its index is {index.dtype} {index.shape}")
         rows = index[:]
         self.index = rows[rows["bytes"] > 0]
-        self.left_out = len(rows) - len(self.index)
+        self.left_out = rows[rows["bytes"] == 0]
         places, lengths = self.index["place"], self.index["bytes"]
         room = np.minimum(content.shape[0] - places, FILE_BYTES_LIMIT)
         if not ((places >= 0) & (lengths <= room)).all():
@@ -162,7 +167,7 @@ class StorePart:
 
     def names(self) -> list[str]:
         """Returns the pictures' names in the order of the index."""
-        return [os.fsdecode(name) for name in self.index["name"].tolist()]
+        return names_in(self.index)
 
     def read(self, place: int, count: int) -> bytes:
         """Returns `count` bytes of the content, from `place` on.

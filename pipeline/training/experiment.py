@@ -270,6 +270,7 @@ def train(
         recipe = recipe.unmirrored()
     run.follow(recipe)
     run.recognise(data)
+    run.count(len(data.train_images))
     devices.refuse_undivided(recipe.batch_size, len(data.train_images))
     run.refuse_different(data)
 

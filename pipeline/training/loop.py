@@ -53,7 +53,6 @@ def fit(
     """
     options, checkpoint = run.options, run.checkpoint
     labels, steps = train_batches.labels, train_batches.steps_per_epoch
-    run.count(len(labels))
     class_weight = None
     if options.class_weights:
         classes = np.unique(labels)

@@ -21,7 +21,12 @@ from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
 from pipeline.evaluation.finishedrun import MISTAKES, FinishedRun, KeptPredictions
 from pipeline.files.atomic import discard_unfinished, write_atomically
-from pipeline.files.checkpoints import best_path, checkpoints, checkpoints_under_way
+from pipeline.files.checkpoints import (
+    ABANDONED,
+    best_path,
+    checkpoints,
+    checkpoints_under_way,
+)
 from pipeline.files.lock import lock, real
 from pipeline.files.modelfile import (
     Checkpoint,
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
-LEAVE_IT_OUT = "move this checkpoint away to go on from the one before"
+LEAVE_IT_OUT = "move this checkpoint away to go on from an earlier one or to start anew"
 
 # Parts of a recipe that the options decide over.
 OF_OPTIONS = ("epochs", "batch_size", "learning_rate")
@@ -163,11 +168,13 @@ class Run:
                 another order.
         """
         self.remembered["images"] = images
-        if self.start_batch and self.changed("images"):
+        # What was written by earlier versions does not say how many there were.
+        too_few = self.start_batch >= max(1, images // self.options.batch_size)
+        if self.start_batch and (self.changed("images") or too_few):
+            before = self.checkpoint.options.get("images", "more")
             raise UserError(
-                f"{self.checkpoint.path} was written amid an epoch of "
-                f"{self.checkpoint.options['images']} images, and there are {images} now: put them "
-                f"back, or {LEAVE_IT_OUT}"
+                f"{self.checkpoint.path} was written amid an epoch of {before} images, and there "
+                f"are {images} now: go on with those, or {LEAVE_IT_OUT}"
             )
 
     def _refuse_other_order(self) -> None:
@@ -245,19 +252,22 @@ class Run:
 
     def _refuse_others_checkpoints(self) -> None:
         folder, place = self.checkpoints, real(self.checkpoint.path.parent)
-        if real(folder) in (place, place.parent):  # among them, or among those it has abandoned
+        if place.name.startswith(ABANDONED):
+            place = place.parent
+        if place == real(folder):
             return
+        ours = histories.rows(self.history)[:1]
         best = best_path(folder)
         found = [*checkpoints(folder).values(), *checkpoints_under_way(folder).values()]
         for path in (*found, *([best] if best.exists() else [])):
             try:
-                history = read_checkpoint(path).history
-            except UserError:  # damaged: of whom it is does not matter
-                continue
-            if (history or self.history) and not _begin_alike(history, self.history):
+                begun = histories.rows(read_checkpoint(path).history)[:1]
+            except UserError:
+                begun = []
+            if not begun or begun != ours:  # branches of one run may share no more than an epoch
                 raise UserError(
-                    f"{path} belongs to another run than the one that goes on here: give this one "
-                    "another folder of checkpoints"
+                    f"{path} is damaged or of another run than the one that goes on here: give "
+                    "this one another folder of checkpoints"
                 )
 
     def _prepare_model(self, locked: Iterable[Path]) -> None:
@@ -280,7 +290,9 @@ class Run:
             found = model_history(self._model_path)
         except UserError:
             found = {}
-        if not _begin_alike(found, history):
+        found, ours = histories.rows(found), histories.rows(history)
+        common = min(len(found), len(ours))
+        if not common or found[:common] != ours[:common]:
             raise UserError(
                 f"{self._model_path} is no model that this run has written: name another file, "
                 "or move it away"
@@ -434,13 +446,6 @@ class Run:
         except (OSError, UserError) as error:
             message = f"warning: the report was not laid out as HTML and PDF: {error}"
             print(one_line(message), file=sys.stderr)
-
-
-def _begin_alike(one: History, other: History) -> bool:
-    """Tells whether two histories, neither of them empty, agree as far as both go."""
-    one, other = histories.rows(one), histories.rows(other)
-    common = min(len(one), len(other))
-    return common > 0 and one[:common] == other[:common]
 
 
 def _given_model(experiment: Experiment, options: Options) -> str | None:
