@@ -1,14 +1,12 @@
 """ImageNet (ILSVRC 2012) as it is distributed."""
 
-import itertools
-import os
 from collections import Counter
 from pathlib import Path
 
 from pipeline.errors import UserError, one_line
 from pipeline.files.reading import read_lines
 from pipeline.io.imagefiles import list_images
-from pipeline.io.imagefolders import TRAIN, all_files, class_names, find_classes
+from pipeline.io.imagefolders import TRAIN, class_names
 from pipeline.io.photographfolder import VAL, names_of_photographs
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"  # where Kaggle's archive has train and val
@@ -45,9 +43,7 @@ def find_imagenet(root: Path) -> tuple[dict[str, str], dict[str, str]]:
         pictures = {f"{TRAIN}/{name}": file for name, file in training.items()}
         pictures |= _flat_val(data / VAL, root / VAL_LABELS, set(ids))
     else:
-        found = find_classes(data, (VAL,))
-        files = itertools.chain.from_iterable(map(all_files, found.values()))
-        pictures = {os.path.relpath(file, data): file for file in files}
+        pictures = names_of_photographs(data, (VAL,))
     return pictures, _titles(root / WORDS, ids)
 
 

@@ -143,23 +143,23 @@ def _sample(record: Path | None) -> Path:
     return folder
 
 
-def find_photographs(folder: Path) -> Splits:
-    """Returns the files in `<class>/` or `{train,val,test}/<class>/`.
+def find_photographs(folder: Path, parts: Iterable[str] = (VAL, TEST)) -> Splits:
+    """Returns the files in `<class>/` or, of train and some parts, `{train,val,test}/<class>/`.
 
     Raises:
         UserError: see `find_classes`.
     """
-    found = find_classes(folder, Splits._fields[1:])
+    found = find_classes(folder, parts)
     return Splits(*(found.get(part, {}) for part in Splits._fields))
 
 
-def names_of_photographs(folder: Path) -> dict[str, str]:
+def names_of_photographs(folder: Path, parts: Iterable[str] = (VAL, TEST)) -> dict[str, str]:
     """Returns the photographs' files by the names under which they are packed.
 
     Raises:
         UserError: see `find_classes`.
     """
-    files = itertools.chain.from_iterable(map(all_files, find_photographs(folder)))
+    files = itertools.chain.from_iterable(map(all_files, find_photographs(folder, parts)))
     return {os.path.relpath(file, folder): file for file in files}
 
 
