@@ -12,6 +12,7 @@ and not kept if it differs.
 import dataclasses
 import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from pipeline.command_line import script
@@ -98,7 +99,8 @@ def main() -> None:
         describe(folder, spec, target, more)
 
     # report
-    print(one_line(f"written: {output}; to use it: python {output / CLASSIFY} PICTURE..."))
+    to_use = f"python {shlex.quote(str(output / CLASSIFY))} PICTURE..."
+    print(one_line(f"written: {output}; to use it: {to_use}"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ photographs that come with scikit-learn: what a network learns from them says no
 data sets.
 """
 
-import shutil
+import os
 from pathlib import Path
 
 from pipeline.command_line import script
@@ -22,19 +22,19 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new one")
     folder = parser.parse_args().folder
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UserError(f"{folder} exists already: name a new folder")
 
     # Only now, so that --help and wrong options are answered at once.
+    from pipeline.files.wholefolder import whole_folder
     from pipeline.io.miniatures import write_cifar10, write_photographs, write_tiny_imagenet
 
     # data, in their place only when they are complete
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_cifar10(unfinished / "cifar10")
-    write_tiny_imagenet(unfinished / "tiny-imagenet-200")
-    write_photographs(unfinished / "photographs")
-    unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as unfinished:
+        write_cifar10(unfinished / "cifar10")
+        write_tiny_imagenet(unfinished / "tiny-imagenet-200")
+        write_photographs(unfinished / "photographs")
 
     # report
     places = (

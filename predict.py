@@ -38,6 +38,7 @@ MODEL = "output/resnet_cifar10.hdf5"
 STDIN = "-"
 STDIN_BYTES_LIMIT = 2**28
 MANY = 200  # pictures, from which on there is a progress bar
+LONGEST_STEM = 200  # bytes of a picture's name; a file's name may have 255
 
 
 def main() -> None:
@@ -179,13 +180,14 @@ def explain(
     from pipeline.figures.explanation import class_maps, draw
     from pipeline.files.atomic import write_atomically
 
-    folder.mkdir(parents=True, exist_ok=True)
     maps = class_maps(network, inputs, labels)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, (name, image, of_image) in enumerate(
         zip(names, images, maps, strict=True), count + 1
     ):
         drawn = cv2.cvtColor(draw(image, of_image), cv2.COLOR_RGB2BGR)
-        path = folder / f"{number:04}_{Path(name).stem}.png"
+        stem = os.fsencode(Path(name).stem)[:LONGEST_STEM].decode(errors="ignore")
+        path = folder / f"{number:04}_{stem}.png"
         write_atomically(path, cv2.imencode(".png", drawn)[1].tobytes())
 
 

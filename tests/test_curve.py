@@ -47,6 +47,8 @@ def test_what_it_is_drawn_over_is_seen_and_named():
     short = {name: values[:2] for name, values in other.items()}
     over = [None, ("original", other), ("another", other), ("original", short), ("$", other)]
     assert len({plot(history, over=beneath) for beneath in over}) == 5
+    # Matplotlib leaves such names out of its legends.
+    assert plot(history, over=("_original", other)) == plot(history, over=("original", other))
 
 
 def test_the_plot_is_sharp_enough_for_a_report():

@@ -1,7 +1,9 @@
 """export.py as its users have it: each format in its own runtime, on real pictures."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -77,13 +79,13 @@ def pictures(tmp_path_factory):
 def test_an_export_classifies_without_keras_and_without_this_project_as_predict_does(
     target, model, network, pictures, tmp_path
 ):
-    folder = tmp_path / "export"
+    folder = tmp_path / "an export"
     printed = run("export.py", "-m", model, "-f", target, "-o", folder, "--pictures", pictures)
     on_photographs, on_pictures = printed.splitlines()[1:3]
     assert on_photographs.startswith("sample photographs: 62 pictures, probabilities differ")
     assert on_pictures.startswith(f"{pictures}: 4 pictures, probabilities differ")
     assert printed.splitlines()[3:] == [
-        f"written: {folder}; to use it: python {folder}/classify.py PICTURE..."
+        f"written: {folder}; to use it: python '{folder}/classify.py' PICTURE..."
     ]
     files = {"classify.py", "network.py", "preprocess.json", FILES[target]}
     assert {path.name for path in folder.iterdir()} == files
@@ -101,6 +103,11 @@ def test_an_export_classifies_without_keras_and_without_this_project_as_predict_
         (ours_percent, *ours_rest), (percent, *rest) = our_line.split(), their_line.split()
         assert rest == ours_rest
         assert float(percent[:-1]) == pytest.approx(float(ours_percent[:-1]), abs=0.02)
+    strange = shutil.copy(files[0], tmp_path / os.fsdecode(b"\xff.png"))
+    done = python(folder / "classify.py", strange)
+    assert (done.returncode, done.stdout.split()[0]) == (0, theirs[0].split()[0])
+    done = python(folder / "classify.py", tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path} is missing, or not a picture\n")
     code = "import sys, classify; print([classify.read(file).tolist() for file in sys.argv[1:]])"
     pixels = json.loads(python("-c", code, *files, cwd=folder).stdout)
     np.testing.assert_array_equal(pixels, next(read_pictures(files, network[1])))

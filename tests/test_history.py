@@ -97,6 +97,19 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         histories.read_history(path)
 
 
+def test_another_programs_history_may_have_whole_numbers_and_measures_of_its_own(tmp_path):
+    path = tmp_path / "history.json"
+    path.write_text('{"loss": [2, 1.5], "acc": [0, 1], "lr": [NaN], "note": "mine"}')
+    assert histories.read_keras_history(path) == {"loss": [2.0, 1.5], "accuracy": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize("text", ["[]", '{"loss": 1}', '{"loss": ["high"]}', '{"loss": [NaN]}'])
+def test_what_is_no_history_of_another_program_is_refused(tmp_path, text):
+    (tmp_path / "history.json").write_text(text)
+    with pytest.raises(UserError, match="is not a history of lists of numbers"):
+        histories.read_keras_history(tmp_path / "history.json")
+
+
 def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / "history.json")
     with pytest.raises(OSError, match="it is a pipe"):

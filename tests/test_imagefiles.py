@@ -286,9 +286,18 @@ def test_a_jpeg_is_made_smaller_while_it_is_decoded(tmp_path, reduction):
 def test_what_decoders_note_of_a_picture_that_is_whole_is_no_damage(tmp_path, photo, capfd):
     profile = b"\0\0\2\x0cADBE" + bytes(28) + b"acsp" + bytes(484)  # one that libpng dislikes
     Image.open(photo).save(tmp_path / "a.png", icc_profile=profile)
-    cv2.imread(str(tmp_path / "a.png"))
-    assert "libpng warning: iCCP" in capfd.readouterr().err
-    assert read([str(tmp_path / "a.png")])[1] == {}
+    Image.open(photo).save(tmp_path / "a.tiff", tiffinfo={65000: "a tag of somebody's own"})
+    for name, note in (("a.png", "libpng warning: iCCP"), ("a.tiff", "tag 65000")):
+        cv2.imread(str(tmp_path / name))
+        assert note in capfd.readouterr().err
+        assert read([str(tmp_path / name)])[1] == {}
+
+
+def test_so_many_pictures_are_decoded_at_a_time_as_memory_holds_easily(photo):
+    for size, most in ((SIZE, 12), (3000, 2)):
+        shape = (size, size)
+        fit = partial(cv2.resize, dsize=shape)
+        assert next(len(images) for images, _ in read_images([photo] * 12, shape, fit)) == most
 
 
 def test_a_look_at_files_keeps_what_a_function_makes_of_them(tmp_path, photo):

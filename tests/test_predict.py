@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import cv2
 import keras
@@ -135,9 +136,11 @@ def test_that_there_is_nothing_to_classify_is_told_before_tensorflow_is_loaded(p
 
 
 def test_the_evidence_is_drawn(predict, pictures, tmp_path):
-    folder = tmp_path / "why"
-    predict(pictures, "--explain", folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["0001_flower.png", "0002_temple.png"]
+    folder, long = tmp_path / "why", tmp_path / f"{'花' * 82}.jpg"
+    shutil.copy(pictures / "temple.jpg", long)
+    predict(pictures, long, "--explain", folder)
+    names = ["0001_flower.png", "0002_temple.png", f"0003_{'花' * 66}.png"]
+    assert sorted(file.name for file in folder.iterdir()) == names
     assert cv2.imread(str(folder / "0002_temple.png")).shape == (256, 512, 3)
     done = predict(pictures, "--explain", folder, status=2)
     assert done.stderr == f"error: --explain {folder} exists already: name a new folder\n"

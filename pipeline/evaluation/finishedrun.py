@@ -55,6 +55,11 @@ class KeptPredictions:
     mistakes: Mapping[int, np.ndarray] = field(default_factory=dict)
     augmented: np.ndarray | None = None
 
+    @property
+    def readable(self) -> bool:
+        """Whether `read` would take as many."""
+        return self.predictions.probabilities.nbytes < 0.9 * MOST_BYTES
+
     def write(self, path: Path) -> None:
         """Writes a compressed NumPy archive, atomically; see `read` for its arrays."""
         mistakes = list(self.mistakes.values())

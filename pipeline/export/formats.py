@@ -47,7 +47,9 @@ class Format:
     def versions(self) -> dict[str, str]:
         """Returns the versions of the packages that an export depends on."""
         names = dict.fromkeys(("keras", "tensorflow", self.runtime, *self.converters))
-        return {name: importlib.metadata.version(name) for name in names}
+        # onnxruntime, the module, may have come with onnxruntime-gpu.
+        packages = importlib.metadata.packages_distributions()
+        return {name: importlib.metadata.version(packages[name][0]) for name in names}
 
 
 FORMATS = {

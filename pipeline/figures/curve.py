@@ -36,7 +36,8 @@ def plot(
     count = histories.epochs(history)
     numbers = range(1, count + 1)
     beneath, its_history = over or ("", {})
-    beneath = one_line(beneath)[:LONGEST_LABEL].replace("$", r"\$")
+    # Matplotlib leaves labels out of a legend that begin with an underscore.
+    beneath = one_line(beneath)[:LONGEST_LABEL].lstrip("_").replace("$", r"\$")
     few = count <= 30
     # A figure of its own: those made through pyplot stay in memory for ever.
     figure = Figure(figsize=(8, 8), dpi=150)

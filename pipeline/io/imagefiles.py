@@ -1,6 +1,7 @@
 """Decoding image files on all cores, and telling the damaged ones."""
 
 import io
+import math
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ from pipeline.files.reading import read_regular
 from pipeline.io.imagesize import JPEG, OTHERS, PNG, image_size
 
 SUFFIXES = (*paths.image_types, ".webp")
-BLOCK = 1000  # images decoded, and kept in memory, at a time
+BLOCK, BLOCK_BYTES = 1000, 2**26  # images decoded, and kept in memory, at a time
 # No camera's pictures come near these; what is above them could fill the memory.
 FILE_BYTES_LIMIT = 2**28
 PIXELS_LIMIT = 10**8  # 300 MB once decoded, in every thread
@@ -35,7 +36,11 @@ REDUCTIONS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 # What decoders say of images that are whole: of colour profiles and notes that they do not know.
-_HARMLESS = re.compile(r"^(libpng warning: (?!IDAT).*|TIFF\w+: Warning, .*)$", re.MULTILINE)
+_HARMLESS = re.compile(
+    r"^(libpng warning: (?!IDAT).*|TIFF\w+: Warning, .*"  # OpenCV 4's words for TIFF, and 5's:
+    r"|\[ WARN:\S+ global grfmt_tiff\.cpp:\d+ TIFF_Warning .*)$",
+    re.MULTILINE,
+)
 
 # Its thread would draw a bar anew amid what is taken for a decoder's complaint.
 tqdm.monitor_interval = 0
@@ -43,14 +48,15 @@ tqdm.monitor_interval = 0
 Found = TypeVar("Found")
 
 
-def list_images(folder: Path) -> list[str]:
-    """Returns the image files in a folder and below, in no order.
+def list_images(folder: Path) -> Iterator[str]:
+    """Finds the image files in a folder and below, in no order.
 
     Hidden files, and those in hidden folders, are left out: archives made on a Mac have a
     `._name.png` beside each picture, file managers a folder of small copies.
     """
-    files = paths.list_files(str(folder), validExts=SUFFIXES)
-    return [file for file in files if f"{os.sep}." not in file[len(str(folder)) :]]
+    for file in paths.list_files(str(folder), validExts=SUFFIXES):
+        if f"{os.sep}." not in file[len(str(folder)) :]:
+            yield file
 
 
 def progress_bar(what: str, count: int) -> tqdm:
@@ -78,9 +84,10 @@ def read_images(
         The next images, uint8 RGB (k, height, width, 3), of grayscale files too; and by index in
         the block what is wrong with those that are left undefined.
     """
+    count = max(1, min(BLOCK, BLOCK_BYTES // (3 * math.prod(shape))))
     with _threads() as pool:  # OpenCV decodes without holding Python's lock
-        for start in range(0, len(files), BLOCK):
-            block = files[start : start + BLOCK]
+        for start in range(0, len(files), count):
+            block = files[start : start + count]
             images = np.empty((len(block), *shape, 3), dtype=np.uint8)
             problems = _heeded(pool, partial(_decode, fit=fit), zip(block, images, strict=True))
             yield images, {index: error for index, error in enumerate(problems) if error}

@@ -88,14 +88,21 @@ def read_history(path: str | Path) -> History:
 
 
 def read_keras_history(path: str | Path) -> History:
-    """Reads a history that another program has written, from any version of Keras.
+    """Reads the measures that ours has from another program's history, of any version of Keras.
 
     Raises:
-        UserError: the file is not a history, or has no measure that ours has.
+        UserError: the file is not a history, or has none of these measures.
         OSError: it cannot be read.
     """
     old_names = {"acc": "accuracy", "val_acc": "val_accuracy"}  # until Keras 2.3
-    history = {old_names.get(name, name): values for name, values in read_history(path).items()}
-    if not history.keys() & set(MEASURES):
+    try:
+        found = json.loads(read_regular(path, BYTES_LIMIT))
+        named = {old_names.get(name, name): values for name, values in found.items()}
+        # Numbers may be whole, as JavaScript writes them, and those of the rate missing.
+        history = {name: [float(v) for v in named[name]] for name in MEASURES if name in named}
+        checked(history)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is not a history of lists of numbers ({error})") from error
+    if not history:
         raise UserError(f"{path} has none of {', '.join(MEASURES)}")
     return history

@@ -16,7 +16,11 @@ ABOUT = json.loads(Path(__file__).with_name("preprocess.json").read_text(encodin
 
 def read(file: str) -> np.ndarray:
     """Reads a picture as the network takes it: the largest part in the middle that fits."""
-    image = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
+    try:  # not with OpenCV, which crashes on a name that is not UTF-8
+        content = np.fromfile(file, np.uint8)
+    except OSError:
+        content = np.empty(0, np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if len(content) else None
     if image is None:
         sys.exit(f"{file} is missing, or not a picture")
     height, width = image.shape[:2]
@@ -31,6 +35,7 @@ def read(file: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")
     for picture in sys.argv[1:]:
         (row,) = probabilities(read(picture)[np.newaxis])
         best = row.argmax()
