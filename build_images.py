@@ -26,12 +26,13 @@ def main() -> None:
 
     # Only now, so that --help and wrong options are answered at once.
     from pipeline.files.lock import real
+    from pipeline.io.imagefolders import lie_divided
     from pipeline.io.photographfolder import names_of_photographs
     from pipeline.io.photographpacking import pack_photographs
 
     images, folder = Path(args.images), Path(args.hdf5)
     pictures = names_of_photographs(images)
-    if real(folder).parent == real(images) and not (images / "train").is_dir():
+    if real(folder).parent == real(images) and not lie_divided(pictures):
         raise UserError(f"--hdf5 {folder} would lie among the classes: name a folder elsewhere")
     pack_photographs(pictures, folder, args.short_side, skip_bad=args.skip_bad)
 

@@ -268,7 +268,7 @@ def test_other_folders_beside_train_are_told(name, folder, tmp_path, capsys):
         shutil.copytree(folder, root / split)
     (root / "hdf5").mkdir()  # without pictures
     read(root)
-    note = f"{name} beside {root}/train left alone: pictures to evaluate on lie in test or val"
+    note = f"ignored beside {root}/train: {name}; pictures to evaluate on lie in test or val"
     assert f"note: {note}" in notes(capsys)
 
 

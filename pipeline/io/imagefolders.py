@@ -113,27 +113,20 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
 
 def _beside(root: Path) -> str | None:
     names = set(class_names(root)) - {TRAIN, *PARTS}
-    others = [name for name in names if list_images(root / name)]
+    others = [name for name in names if any(list_images(root / name))]
     if not others:
         return None
     return (
-        f"{some(others)} beside {root / TRAIN} left alone: pictures to evaluate on lie in "
+        f"ignored beside {root / TRAIN}: {some(others)}; pictures to evaluate on lie in "
         f"{' or '.join(sorted(PARTS))}"
     )
 
 
 def _below(root: Path, training: Classes) -> str | None:
-    inner = {
-        frozenset(
-            inside if below else ""
-            for inside, below, _ in (
-                file[len(f"{root / name}/") :].partition("/") for file in files
-            )
-        )
-        for name, files in training.items()
-    }
-    (names,) = inner if len(inner) == 1 else ((),)
-    if len(names) < 2 or "" in names:
+    names, *others = (
+        {_folder_in(root / name, file) for file in files} for name, files in training.items()
+    )
+    if len(names) < 2 or "" in names or any(other != names for other in others):
         return None
     return (
         f"within each class, {some(training)}, the pictures lie in folders of the same names, "
@@ -141,10 +134,21 @@ def _below(root: Path, training: Classes) -> str | None:
     )
 
 
+def _folder_in(folder: Path, file: str) -> str:
+    """Returns the name of the folder in `folder` below which a file lies, "" where it has none."""
+    name, below, _ = file[len(f"{folder}/") :].partition("/")
+    return name if below else ""
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """Returns the names of the folders in a folder, those of classes, in alphabetical order."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
     return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+
+
+def lie_divided(names: Iterable[str]) -> bool:
+    """Says whether pictures of these names, paths from their folder, lie in `train` and beside."""
+    return any(name.startswith(f"{TRAIN}/") for name in names)
 
 
 def all_files(classes: Classes) -> list[str]:
@@ -173,7 +177,7 @@ def refuse_bad(bad: Mapping[str, str], count: int, skip_bad: bool) -> None:
     found = f"{len(bad):,} of {count:,} pictures cannot be used"
     if not skip_bad:
         files = some(os.path.basename(file) for file in bad)
-        raise BadImages(f"{found}, {files}: mend or remove what is listed above")
+        raise BadImages(f"{found}, {files}: mend or remove those listed above")
     print(f"{found} and are left out")
 
 

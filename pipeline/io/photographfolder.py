@@ -23,6 +23,7 @@ from pipeline.io.imagefolders import (
     all_files,
     find_classes,
     labels_of,
+    lie_divided,
     refuse_bad,
     some,
 )
@@ -166,7 +167,7 @@ def names_of_photographs(folder: Path, parts: Iterable[str] = (VAL, TEST)) -> di
 def _split(names: Iterable[str]) -> Splits:
     """Returns the pictures of a store, whose names are paths as `find_photographs` finds them."""
     parts = defaultdict(lambda: defaultdict(list))
-    divided = any(name.startswith(f"{TRAIN}/") for name in names)
+    divided = lie_divided(names)
     for name in names:
         split, label, *_ = name.split("/") if divided else (TRAIN, *name.split("/"))
         parts[split][label].append(name)
@@ -203,8 +204,8 @@ def _held_out(
         digests = sorted({looks[file].digest for file in files})
         if len(digests) < 2:
             raise UserError(
-                f"the class {name} has {len(digests)} different pictures that can be used: it "
-                "takes one to train on and one to validate on"
+                f"the class {name} has {len(digests)} different pictures that can be used, and "
+                "needs two: one to train on and one to validate on"
             )
         count = min(max(round(len(digests) * share), 1), len(digests) - 1)
         held = set(digests[:count])
@@ -237,8 +238,8 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
         return [found for found in twice if set(named) <= {split for split, *_ in found}]
 
     for problem, same in (
-        ("is to train on and to validate on, so that the accuracy flatters", are_in(TRAIN, VAL)),
-        ("is to train on and to test on, so that the accuracy flatters", are_in(TRAIN, TEST)),
+        ("is to train on and to validate on, which flatters the accuracy", are_in(TRAIN, VAL)),
+        ("is to train on and to test on, which flatters the accuracy", are_in(TRAIN, TEST)),
         (
             "is in two classes, one of which is wrong",
             [found for found in twice if len({name for _, name, _ in found}) > 1],

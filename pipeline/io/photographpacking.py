@@ -17,7 +17,7 @@ from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.lock import lock
 from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
-from pipeline.io.imagefolders import TRAIN, refuse_bad, some
+from pipeline.io.imagefolders import TRAIN, lie_divided, refuse_bad, some
 from pipeline.io.inspection import Look, State, digest_of, state_of
 from pipeline.io.photographstore import (
     CONTENT,
@@ -85,7 +85,7 @@ def pack_photographs(
         if bad:
             refuse_bad(bad, len(pictures), skip_bad)
         packed = {name for part in parts for name in part.names()}
-        divided = any(name.startswith(f"{TRAIN}/") for name in pictures)
+        divided = lie_divided(pictures)
         if empty := _needed(pictures, divided) - _needed(packed, divided):
             raise UserError(f"no picture of {some(empty)} can be used")
         parts.sort(key=lambda part: part.path)

@@ -159,16 +159,15 @@ def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split
     Raises:
         UserError: no image is left.
     """
-    progress = progress_bar("checking", len(split.files))
     good = np.ones(len(split.files), dtype=bool)
     done = 0
-    for images, problems in read_images(split.files, (size, size)):
-        for index, problem in problems.items():
-            on_bad(str(problem))
-            good[done + index] = False
-        done += len(images)
-        progress.update(len(images))
-    progress.close()
+    with progress_bar("checking", len(split.files)) as progress:
+        for images, problems in read_images(split.files, (size, size)):
+            for index, problem in problems.items():
+                on_bad(str(problem))
+                good[done + index] = False
+            done += len(images)
+            progress.update(len(images))
     if not good.any():
         raise UserError(f"{split.files[0]} and the other {done - 1} images cannot be used")
     return Split(list(compress(split.files, good)), split.labels[good])
@@ -213,7 +212,6 @@ def write_split(
     Raises:
         UserError: an image cannot be used, or the file cannot be written.
     """
-    progress = progress_bar(path.stem, len(split.files))
     total = np.zeros((size, size, 3), dtype=np.int64)
     done = 0
     dims = (len(split.files), size, size, 3)
@@ -222,6 +220,7 @@ def write_split(
     with (
         HDF5DatasetWriter(dims, path, label_names, origin=origin) as writer,
         ThreadPoolExecutor(1) as background,
+        progress_bar(path.stem, len(split.files)) as progress,
     ):
         writing = background.submit(lambda: None)
         for images, problems in read_images(split.files, (size, size)):
@@ -235,7 +234,6 @@ def write_split(
         writing.result()
         own_mean = total.mean(axis=(0, 1)) / done
         writer.mean = own_mean if mean is None else mean
-    progress.close()
     return own_mean
 
 
