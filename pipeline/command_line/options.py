@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints take one line, for a script that its docstring describes.
 
     Attributes:
-        of_checkpoint: the file whose options are parsed, as long as they are not the user's.
+        of_checkpoint: whose saved options are being parsed; None while the user's are.
     """
 
     of_checkpoint: Path | None = None
@@ -101,46 +101,32 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
         experiment: whose values are the options' defaults. Where it has but one data set or recipe,
             there is no option for it, and likewise for the stages of a network that has none.
     """
-    defaults = experiment.resolve(Options())
     parser = Parser(description)
-    add = parser.add_argument
-    add("-o", "--output", metavar="FOLDER", help="where results go (default: %(default)s)")
-    checkpoints = f"where checkpoints go (default: OUTPUT/{experiment.checkpoints})"
-    add("-c", "--checkpoints", metavar="FOLDER", help=checkpoints)
-    final = f"OUTPUT/{experiment.model}"
-    if experiment.watched:
-        resume = (
-            "go on from the newest checkpoint, with the options of its run where none are given"
-        )
-        add("--resume", action="store_true", help=resume)
-        named = (
-            "go on from this checkpoint instead, to leave what came after it, which is moved away"
-        )
-        if experiment.model:
-            named += f"; the final model always goes to {final}"
-        add("-m", "--model", dest="checkpoint", metavar="FILE", help=named)
-        add(
-            "-s",
-            "--start-epoch",
-            "--start_epoch",
-            type=int,
-            metavar="N",
-            help="with --model: the epoch you take it to be of; another is refused",
-        )
-    else:
-        resume = (
-            "go on from the newest checkpoint, with the options of its run where none are given; "
-            "where there is no checkpoint yet, start"
-        )
-        add("--resume", action="store_true", help=resume)
-        if experiment.model:
-            final = f"where the final model goes (default: {final})"
-            add("-m", "--model", metavar="FILE", help=final)
+    _add_data_options(parser.add_argument_group("data"), experiment)
+    _add_training_options(parser.add_argument_group("training"), experiment)
+    _add_result_options(parser.add_argument_group("results and checkpoints"), experiment)
+    _add_machine_options(parser.add_argument_group("machine"))
+    parser.set_defaults(**vars(experiment.resolve(Options())))
+    return parser
+
+
+def _add_data_options(group: argparse._ArgumentGroup, experiment: Experiment) -> None:
+    add = group.add_argument
     if len(experiment.datasets) > 1:
         names = tuple(experiment.datasets)
         add("--dataset", choices=names, help="what to train on (default: %(default)s)")
     if experiment.size:
-        add_photograph_options(parser, experiment)
+        default = "%(default)s" if experiment.data else "a sample"
+        what = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/, packed or not"
+        if experiment.builder:
+            what = f"where {experiment.builder} has packed the pictures"
+        described = f"{what} (default: {default})"
+        add("--images", "--data", dest="data", metavar="FOLDER", help=described)
+        size = "pixels, both ways (default: %(default)s)"
+        add("--size", type=positive_int, metavar="N", help=size)
+        held = "part of each class to validate on where they do not lie divided "
+        held += "(default: %(default)s)"
+        add("--holdout", type=_share, metavar="SHARE", help=held)
     elif experiment.data:
         add(
             "--hdf5",
@@ -157,7 +143,11 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
             "subfolder for each class (default: Keras's cache, filled by a download)",
         )
     if experiment.size or not experiment.data:
-        _add_skip_bad(parser)
+        _add_skip_bad(group)
+
+
+def _add_training_options(group: argparse._ArgumentGroup, experiment: Experiment) -> None:
+    add = group.add_argument
     if len(experiment.recipes) > 1:
         brings = "way of training, with its own epochs, batch size and rate (default: %(default)s)"
         add("--recipe", choices=tuple(experiment.recipes), help=brings)
@@ -174,13 +164,52 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
         brings = "network, with its own stages and filters (default: those below)"
         add("--network", choices=networks, help=brings)
     if experiment.architecture.stages:
-        add_network_options(parser, experiment.architecture)
+        add_network_options(group, experiment.architecture)
+    if experiment.size:
+        start = "trained model of the same network to start from, with a new classifier"
+        add("--weights", metavar="FILE", help=start)
+        alike = "let every class weigh the same, however many pictures it has"
+        add("--class-weights", choices=("balanced",), help=alike)
+        end = "stop once the validation accuracy has not risen for N epochs"
+        add("--patience", type=positive_int, metavar="N", help=end)
+    seed = "of all that is random; the same gives the same run (default: %(default)s)"
+    add("--seed", type=_seed, metavar="S", help=seed)
+
+
+def _add_result_options(group: argparse._ArgumentGroup, experiment: Experiment) -> None:
+    add = group.add_argument
+    add("-o", "--output", metavar="FOLDER", help="where results go (default: %(default)s)")
+    checkpoints = f"where checkpoints go (default: OUTPUT/{experiment.checkpoints})"
+    add("-c", "--checkpoints", metavar="FOLDER", help=checkpoints)
     every = "keep the checkpoint of every Nth epoch (default: %(default)s)"
     add("--every", type=positive_int, metavar="N", help=every)
     minutes = "also write one amid an epoch, so often in minutes (default: %(default)g)"
     add("--checkpoint-minutes", type=_positive_float, metavar="M", help=minutes)
-    seed = "of all that is random; the same gives the same run (default: %(default)s)"
-    add("--seed", type=_seed, metavar="S", help=seed)
+    resume = "go on from the newest checkpoint, with the options of its run where none are given"
+    if not experiment.watched:
+        resume += "; where there is no checkpoint yet, start"
+    add("--resume", action="store_true", help=resume)
+    final = f"OUTPUT/{experiment.model}"
+    if experiment.watched:
+        named = "go on from this checkpoint instead; later ones are moved to a subfolder"
+        if experiment.model:
+            named += f"; the final model always goes to {final}"
+        add("-m", "--model", dest="checkpoint", metavar="FILE", help=named)
+        add(
+            "-s",
+            "--start-epoch",
+            "--start_epoch",
+            type=int,
+            metavar="N",
+            help="with --model: the epoch that you expect it to be of; any other is refused",
+        )
+    elif experiment.model:
+        final = f"where the final model goes (default: {final})"
+        add("-m", "--model", metavar="FILE", help=final)
+
+
+def _add_machine_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     precision = "bfloat16 for GPUs, and CPUs that have it; float16 for GPUs (default: %(default)s)"
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
@@ -192,28 +221,6 @@ def training_parser(description: str, experiment: Experiment) -> Parser:
     add("--coordinator", metavar="HOST:PORT", help=place)
     add("--processes", type=positive_int, metavar="N", help="with --coordinator: how many")
     add("--process", type=_rank, metavar="I", help="with --coordinator: which this is, from 0")
-    parser.set_defaults(**vars(defaults))
-    return parser
-
-
-def add_photograph_options(parser: Parser, experiment: Experiment) -> None:
-    """Adds the options of a data set that is a folder of photographs."""
-    add = parser.add_argument
-    default = "%(default)s" if experiment.data else "a sample"
-    what = "pictures in FOLDER/<class>/ or FOLDER/{train,val,test}/<class>/, packed or not"
-    if experiment.builder:
-        what = f"where {experiment.builder} has packed the pictures"
-    described = f"{what} (default: {default})"
-    add("--images", "--data", dest="data", metavar="FOLDER", help=described)
-    add("--size", type=positive_int, metavar="N", help="pixels, both ways (default: %(default)s)")
-    held = "part of each class to validate on where they do not lie divided (default: %(default)s)"
-    add("--holdout", type=_share, metavar="SHARE", help=held)
-    start = "trained model of the same network to start from, with a new classifier"
-    add("--weights", metavar="FILE", help=start)
-    alike = "let every class weigh the same, however many pictures it has"
-    add("--class-weights", choices=("balanced",), help=alike)
-    end = "stop once the validation accuracy has not risen for N epochs"
-    add("--patience", type=positive_int, metavar="N", help=end)
 
 
 def add_packing_options(parser: Parser, default: str | None = None) -> None:
@@ -231,19 +238,21 @@ def add_packing_options(parser: Parser, default: str | None = None) -> None:
     _add_skip_bad(parser)
 
 
-def _add_skip_bad(parser: Parser) -> None:
+def _add_skip_bad(group: Parser | argparse._ArgumentGroup) -> None:
     skip = "go on without pictures that cannot be used"
-    parser.add_argument("--skip-bad", action="store_true", help=skip)
+    group.add_argument("--skip-bad", action="store_true", help=skip)
 
 
-def add_network_options(parser: Parser, architecture: Architecture | None = None) -> None:
+def add_network_options(
+    group: Parser | argparse._ArgumentGroup, architecture: Architecture | None = None
+) -> None:
     """Adds --stages and --filters, whose defaults are an architecture's if one is given."""
     stages, filters = "residual modules in each stage", "filters of the stem and of each stage"
     if architecture:
         stages += f" (default: {_text(architecture.stages)})"
         filters += f" (default: {_text(architecture.filters)})"
-    parser.add_argument("--stages", type=positive_int, nargs="+", metavar="N", help=stages)
-    parser.add_argument("--filters", type=positive_int, nargs="+", metavar="N", help=filters)
+    group.add_argument("--stages", type=positive_int, nargs="+", metavar="N", help=stages)
+    group.add_argument("--filters", type=positive_int, nargs="+", metavar="N", help=filters)
 
 
 def chosen_network(
