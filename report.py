@@ -34,9 +34,9 @@ def main() -> None:
     found = list(dict.fromkeys(run for argument in args.runs for run in find(Path(argument))))
 
     # Only now, so that --help and wrong options are answered at once.
+    from pipeline.evaluation.comparison import ComparedRun, aligned, table_rows
     from pipeline.evaluation.comparison_html import comparison_html
     from pipeline.evaluation.finishedrun import FinishedRun
-    from pipeline.figures.comparison import ComparedRun, aligned, table_rows
     from pipeline.files.atomic import write_atomically
     from pipeline.training.history import read_keras_history
 

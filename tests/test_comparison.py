@@ -1,14 +1,10 @@
 import json
-import math
-from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.evaluation.comparison import ComparedRun, aligned, differing_options, table_rows
 from pipeline.evaluation.finishedrun import FinishedRun
-from pipeline.figures.comparison import ComparedRun, plot, table
 
 HISTORY = {
     "loss": [2.0, 1.5],
@@ -51,53 +47,34 @@ def read(folder):
 
 
 def test_the_table_has_a_row_a_run_and_one_with_their_differences(folder):
-    first, second = read(folder)
-    assert table([first, second]).splitlines() == [
+    assert aligned(table_rows(read(folder))) == [
         "                epochs  parameters  images/s     loss  accuracy  val loss  val accuracy",
         "first                2       1,234      90.0   1.5000    0.5000    1.7500        0.4000",
         "second               1       1,230      45.0   2.2000    0.2750    2.3100        0.2200",
         "second - first      -1          -4    x 0.50  +0.7000   -0.2250   +0.5600       -0.1800",
-        "the runs differ in epochs: first 2, second 1",
     ]
+
+
+def test_options_in_which_runs_differ_are_found(folder):
+    """But not how they are called, nor those in which they are alike."""
+    assert differing_options(read(folder)) == {"epochs": [2, 1]}
 
 
 def test_a_run_that_has_not_ended_has_no_speed_yet(folder):
     write(folder, "second", HISTORY, RECORD | {"images_per_second": None})
-    _, *rows, differences = table(read(folder)).splitlines()
-    assert [row.split()[3] for row in rows] == ["90.0", "-"]
-    assert differences.split()[5] == "-"
+    _, *rows = table_rows(read(folder))
+    assert [row[3] for row in rows] == ["90.0", "-", "-"]
 
 
 def test_every_further_run_is_held_against_the_first(folder):
     first, second = read(folder)
-    rows = table([first, second, first]).splitlines()
-    assert [row[:15].strip() for row in rows[1:6]] == [
+    assert [row[0] for row in table_rows([first, second, first])[1:]] == [
         "first",
         "second",
         "first",
         "second - first",
         "first - first",
     ]
-
-
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_the_figure_shows_every_run_even_under_one_that_is_equal(folder, epochs):
-    history = {name: values[:epochs] for name, values in HISTORY.items()}
-    first, second = (ComparedRun(label, history, {}, 1, None) for label in ("first", "second"))
-
-    def without_curve(run):
-        return replace(run, history={name: [math.nan] * epochs for name in history})
-
-    blue, orange = np.array([181, 211, 232]), np.array([255, 127, 14])  # blue through transparency
-    both = plot([first, second])
-    assert pixels(both, blue) > pixels(plot([without_curve(first), second]), blue) + 50
-    assert pixels(both, orange) > pixels(plot([first, without_curve(second)]), orange) + 50
-
-
-def pixels(figure, colour):
-    """How many pixels of a PNG have a colour, or nearly so."""
-    image = cv2.imdecode(np.frombuffer(figure, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    return (np.abs(image.astype(int) - colour).max(axis=2) < 12).sum()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from htmlpage import HOSTILE, Page
 from matplotlib.colors import to_hex
 
 from pipeline.errors import one_line
+from pipeline.evaluation.comparison import ComparedRun
 from pipeline.evaluation.comparison_html import DRAWN, comparison_html
-from pipeline.figures.comparison import ComparedRun
 
 HISTORY = {
     "loss": [2.0, 1.5],

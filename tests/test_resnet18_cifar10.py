@@ -87,33 +87,6 @@ def test_keras_hubs_network_trains_beside_it_and_comes_to_the_same(straight, dat
     ours, theirs = results(straight)[0], results(straight, "keras_hub")[0]
     for measure, values in ours.items():
         assert theirs[measure] == pytest.approx(values, rel=1e-3)
-    table = train("--compare", "-o", straight)
-    assert "keras_hub - scratch" in table
-
-
-def test_compare_writes_figure_and_table_of_the_models_that_were_trained(
-    straight, tmp_path, capsys
-):
-    names = {"scratch": "resnet18_cifar10_scratch", "other": "other", "untrained": "untrained"}
-    for copy in ("resnet18_cifar10_scratch", "other"):
-        for ending in (".json", "_options.json"):
-            content = (straight / f"resnet18_cifar10_scratch{ending}").read_text()
-            (tmp_path / f"{copy}{ending}").write_text(content)
-    resnet18_cifar10.compare(tmp_path, names)
-    table = (tmp_path / "resnet18_cifar10_comparison.txt").read_text()
-    assert table in capsys.readouterr().out
-    rows = table.splitlines()
-    assert [row.split("  ")[0] for row in rows[1:]] == ["scratch", "other", "other - scratch"]
-    figure = (tmp_path / "resnet18_cifar10_comparison.png").read_bytes()
-    assert figure.startswith(b"\x89PNG")
-
-
-def test_a_comparison_of_fewer_than_two_models_is_refused(straight, tmp_path):
-    names = {"scratch": "resnet18_cifar10_scratch", "untrained": "untrained"}
-    with pytest.raises(UserError, match=r"holds scratch: train with --model scratch or untrained"):
-        resnet18_cifar10.compare(straight, names)
-    with pytest.raises(UserError, match="holds none"):
-        resnet18_cifar10.compare(tmp_path, names)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import matplotlib
 
+from pipeline.evaluation.comparison import ComparedRun, differing_options, table_rows
 from pipeline.evaluation.page import Curve, draw, render
 from pipeline.evaluation.report_html import setting
-from pipeline.figures.comparison import ComparedRun, differing_options, table_rows
 
 DRAWN = {
     "val_loss": "validation loss",

@@ -1,12 +1,8 @@
-"""Runs side by side: their curves in one figure, what they came to in one table."""
+"""Runs side by side: what they came to, how far they are apart, and in what options they differ."""
 
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.errors import UserError, one_line
 from pipeline.evaluation.finishedrun import FinishedRun
@@ -52,22 +48,6 @@ class ComparedRun:
         return cls(label, run.history, {**parts, **options}, run.record["parameters"], speed)
 
 
-def table(runs: Sequence[ComparedRun]) -> str:
-    """Lays out size, speed and last epoch of each run, and how far each is from the first.
-
-    Options in which the runs differ are named below the table, for they are what else could explain
-    a difference.
-    """
-    lines = aligned(table_rows(runs))
-    for name, values in differing_options(runs).items():
-        each = ", ".join(
-            f"{one_line(run.label)} {one_line(str(value))}"
-            for run, value in zip(runs, values, strict=True)
-        )
-        lines.append(f"the runs differ in {one_line(name)}: {each}")
-    return "\n".join(lines) + "\n"
-
-
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Returns the lines of a table: its first column aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -77,7 +57,7 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def table_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
-    """Returns the cells of `table`: the titles, a row a run, and a row for each but the first."""
+    """Returns a table's cells: titles, a row for each run, and how far each is from the first."""
     titles = ("", "epochs", "parameters", "images/s", *(m.replace("_", " ") for m in MEASURES))
     rows = [titles]
     first = runs[0]
@@ -105,37 +85,3 @@ def differing_options(runs: Sequence[ComparedRun]) -> dict[str, list]:
     names = dict.fromkeys(name for run in runs for name in run.options if name != "model")
     values = {name: [run.options.get(name) for run in runs] for name in names}
     return {name: of for name, of in values.items() if any(value != of[0] for value in of)}
-
-
-def plot(runs: Sequence[ComparedRun]) -> bytes:
-    """Draws loss and accuracy by epoch of all runs, a colour a run, as PNG."""
-    # A figure of its own: those made through pyplot stay in memory for ever.
-    figure = Figure(figsize=(8, 7), dpi=110, layout="constrained")
-    axes = figure.subplots(2, sharex=True)
-    for ax, measure in zip(axes, ("loss", "accuracy"), strict=True):
-        for number, run in enumerate(runs):
-            # Each lies visibly under the next: equal runs have equal curves.
-            width = 1.5 + 3 * (len(runs) - 1 - number)
-            for prefix, kind, style in (("", "training", "--"), ("val_", "validation", "-")):
-                values = run.history[prefix + measure]
-                ax.plot(
-                    range(1, len(values) + 1),
-                    values,
-                    style,
-                    color=f"C{number}",
-                    label=f"{run.label}, {kind} ({values[-1]:.4f})",
-                    linewidth=width,
-                    alpha=1 if number == len(runs) - 1 else 0.35,
-                    marker="o" if len(values) == 1 else None,
-                    markersize=5 + width,
-                    markeredgewidth=0,
-                )
-        ax.set_ylabel(measure)
-        ax.grid(alpha=0.3)
-        ax.legend(title=f"{measure} (last epoch)", fontsize=8, handlelength=4)
-    axes[1].set_xlabel("epoch")
-    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[1].set_xlim(0.5, max(histories.epochs(run.history) for run in runs) + 0.5)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
