@@ -45,6 +45,7 @@ Works = dict[str, Callable[[int], object]]
 def main() -> None:
     # options
     parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.contender"
     add = parser.add_argument
     add("contender", choices=(OURS, KERAS, PYTORCH, PYTORCH_COMPILE))
     add_network_options(parser)
@@ -88,7 +89,7 @@ def _keras(
 
     from pipeline.io.cifar10 import read_cifar10
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.training.assembly import make_batches, make_classifier
+    from pipeline.training.assembly import make_classifier, make_training
 
     class Resident(keras.utils.PyDataset):
         """The same batch again and again."""
@@ -128,7 +129,7 @@ def _keras(
     if args.data:
         data = read_cifar10(args.data)
         preprocess = MeanPreprocessor(data.mean).preprocess
-        batches, _ = make_batches(recipe, data, preprocess, workers=2)
+        batches = make_training(recipe, data, preprocess, workers=2)
         works["epoch"] = lambda steps: model.fit(
             batches, steps_per_epoch=steps, shuffle=False, verbose=0
         )

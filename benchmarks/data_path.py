@@ -48,6 +48,7 @@ PEER = "the original's way"
 def main() -> None:
     # options
     parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.data_path"
     add = parser.add_argument
     add("folder", nargs="?", default=DEFAULT_FOLDER, metavar="FOLDER", help=FOLDER_HELP)
     add("--images", type=positive_int, default=10_000, metavar="N", help="in a build (10000)")
@@ -214,10 +215,10 @@ def _batches(
     data: Dataset, recipe: Recipe, workers: int = WORKERS
 ) -> tuple[TrainingBatches, EvaluationBatches]:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.training.assembly import make_batches
+    from pipeline.training.assembly import make_training
 
     recipe = replace(recipe, batch_size=BATCH_SIZE)
-    return make_batches(recipe, data, MeanPreprocessor(data.mean).preprocess, workers=workers)
+    return make_training(recipe, data, MeanPreprocessor(data.mean).preprocess, workers=workers)
 
 
 def _rates(repeats: int, *ways: Callable[[], int]) -> list[list[float]]:

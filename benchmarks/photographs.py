@@ -59,7 +59,7 @@ def ours(work: Work) -> Iterator[int]:
     from pipeline.io.inspection import inspect
     from pipeline.io.photographs import Photograph, Photographs
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-    from pipeline.training.assembly import make_batches
+    from pipeline.training.assembly import make_training
     from pipeline.training.recipe import Recipe
 
     looks = inspect(work.files)
@@ -69,7 +69,7 @@ def ours(work: Work) -> Iterator[int]:
     data = Dataset(photographs, labels, photographs, labels, ("any",), mean)
     recipe = Recipe(1, BATCH_SIZE, 0.1, crop_scale=LEAST_AREA, flip="random")
     preprocess = MeanPreprocessor(mean).preprocess
-    batches, _ = make_batches(recipe, data, preprocess, workers=cores())
+    batches = make_training(recipe, data, preprocess, workers=cores())
     return (len(batches[index][0]) for index in itertools.count())
 
 

@@ -60,7 +60,8 @@ SAMPLE = replace(
     FOLDER,
     architecture=Architecture("resnet", "imagenet", stages=(1, 1), filters=(16, 32, 64)),
     recipes={
-        name: replace(recipe, epochs=8, batch_size=16) for name, recipe in FOLDER.recipes.items()
+        "plain": replace(PLAIN, epochs=8, batch_size=16),
+        "modern": replace(MODERN, epochs=8, batch_size=16, plain_epochs=2),
     },
     size=64,
 )

@@ -29,8 +29,8 @@ WHOLE = (0, 1)
 class ImageBatches(keras.utils.PyDataset):
     """What training and evaluation batches share: images, labels and making batches ahead.
 
-    Keras's own workers are left unused: they hand out the batches they have read ahead after an
-    epoch's end or a restart, as if they were the next epoch's. Here threads make batches ahead by
+    Keras's own workers are not used: after an epoch's end or a restart they hand out the batches
+    that they had read ahead, as if these were the next epoch's. Here threads make batches ahead by
     number, so that a batch asked for is always the batch of that number.
 
     Args:

@@ -99,12 +99,12 @@ class Training:
         """Looks at what a kill has left."""
         true_history = histories.read_history(self.straight / self.history)
         found = checkpoints(output / self.checkpoints)
-        for epoch, path in found.items():
+        for (epoch, batches), path in found.items():
             checkpoint = read_checkpoint(path)  # raises if it is damaged
-            assert checkpoint.epoch == epoch
+            assert (checkpoint.epoch, checkpoint.batch) == (epoch, batches)
             assert checkpoint.history == histories.trimmed(true_history, epoch)
-        newest = max(found, default=0)
-        assert set(range(EVERY, newest + 1, EVERY)) <= set(found)
+        newest, _ = max(found, default=(0, 0))
+        assert {(epoch, 0) for epoch in range(EVERY, newest + 1, EVERY)} <= set(found)
         left = self.files(output)
         assert all(self.pattern.fullmatch(n) or self.temporary.fullmatch(n) for n in left)
         if self.history in left:

@@ -9,7 +9,7 @@ from pipeline.backend.devices import Devices
 from pipeline.batches import TrainingBatches
 from pipeline.io.dataset import Dataset
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-from pipeline.training.assembly import make_batches
+from pipeline.training.assembly import make_training
 
 COUNT, EPOCHS = 24, 30
 RECIPES = {
@@ -34,7 +34,7 @@ def batches(photos, recipe, workers=1, start_epoch=0, seed=5, devices=None):
     data = Dataset(photos, labels, photos, labels, ("ant", "bee", "cat", "dog"))
     preprocess = MeanPreprocessor(data.mean).preprocess
     recipe = replace(recipe, batch_size=8, epochs=EPOCHS)
-    return make_batches(recipe, data, preprocess, seed, start_epoch, workers, devices)[0]
+    return make_training(recipe, data, preprocess, seed, start_epoch, workers, devices)
 
 
 def assert_same(batch, other):

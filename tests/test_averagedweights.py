@@ -95,6 +95,13 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
     assert_same(values(model.statistics), seen["averages"])
 
 
+def test_at_the_end_of_a_short_run_little_of_the_average_is_its_first_weights(classifier):
+    for epochs, most in ((1, 0.06), (3, 0.02), (100, 0.01)):
+        ema = classifier(replace(RECIPE, ema=0.999, epochs=epochs)).optimizer.ema_momentum
+        assert ema ** (3 * epochs) < most
+    assert classifier(replace(RECIPE, ema=0.999, epochs=2000)).optimizer.ema_momentum == 0.999
+
+
 @pytest.mark.jax
 @pytest.mark.thorough
 def test_what_is_evaluated_is_what_is_saved(go_on, classifier):

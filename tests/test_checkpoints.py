@@ -17,10 +17,14 @@ def damage(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def test_checkpoints_come_by_epoch_the_latest_first(folder):
+def test_checkpoints_come_by_epoch_and_batches_the_latest_first(folder):
     """By number, not by name, after which epoch 10 would come before epoch 9."""
+    (folder / "epoch_9_plus_40_batches.hdf5").touch()
     assert list(checkpoints(folder).items()) == [
-        (epoch, folder / f"epoch_{epoch}.hdf5") for epoch in (10, 9, 5)
+        ((10, 0), folder / "epoch_10.hdf5"),
+        ((9, 40), folder / "epoch_9_plus_40_batches.hdf5"),
+        ((9, 0), folder / "epoch_9.hdf5"),
+        ((5, 0), folder / "epoch_5.hdf5"),
     ]
 
 
@@ -51,7 +55,7 @@ def test_other_files_are_no_checkpoints(folder):
     ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    assert list(checkpoints(folder)) == [10, 9, 5]
+    assert list(checkpoints(folder)) == [(10, 0), (9, 0), (5, 0)]
 
 
 def test_the_newest_is_read(folder):

@@ -25,6 +25,38 @@ def test_a_mean_that_is_given_is_kept(digits):
     assert data.may_be_mirrored
 
 
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"train_images": np.zeros((4, 8, 8, 3), np.float32)}, "are to be uint8, .* not float32"),
+        (
+            {"train_labels": np.array([[0], [1], [0], [1]])},
+            r"not int64 of shape \(4, 1\)",
+        ),
+        ({"train_labels": np.array([0, 1, 0])}, r"labels of 4 images .* of shape \(3,\)"),
+        (
+            {"train_labels": np.array([0.0, 1.0, 0.0, 1.0])},
+            "in one dimension, not float64",
+        ),
+        ({"train_labels": np.array([1, 2, 1, 2])}, "from 0 to 1, as .* 2 names, not from 1 to 2"),
+        ({"test_labels": np.array([0, -1, 0, 1])}, "not from -1 to 1"),
+        ({"final_images": np.zeros((1, 8, 8, 3), np.uint8), "final_labels": np.array([2])}, "to 2"),
+    ],
+)
+def test_images_and_labels_that_nothing_can_be_learned_from_are_refused(changed, complaint):
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    parts = {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images,
+        "test_labels": labels,
+        "label_names": ("cat", "dog"),
+    }
+    Dataset(**parts)
+    with pytest.raises(UserError, match=complaint):
+        Dataset(**parts | changed)
+
+
 # holding images out
 
 
@@ -43,20 +75,22 @@ def test_held_out_training_images_take_the_place_of_the_test_images(digits):
 
 
 def test_images_are_held_out_from_all_over_the_training_set(digits):
+    numbers = np.arange(1_000)
     numbered = Dataset(
-        np.broadcast_to(np.arange(1_000)[:, None, None, None], (1_000, 1, 1, 3)),
+        np.stack([numbers // 256, numbers % 256, 0 * numbers], -1).astype(np.uint8)[:, None, None],
         np.repeat(np.arange(10), 100),
         digits.test_images,
         digits.test_labels,
         digits.label_names,
     )
     held = numbered.with_held_out(500)
-    kept, held_out = held.train_images[:, 0, 0, 0], held.test_images[:, 0, 0, 0]
+    kept, held_out = (
+        images[:, 0, 0] @ np.array([256, 1, 0]) for images in (held.train_images, held.test_images)
+    )
     assert (np.diff(kept) > 0).all()
     in_each_half = np.bincount(held_out // 50)
     assert in_each_half.min() > 10
-    again = numbered.with_held_out(500).test_images[:, 0, 0, 0]
-    np.testing.assert_array_equal(held_out, again)
+    np.testing.assert_array_equal(held.test_images, numbered.with_held_out(500).test_images)
 
 
 @pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])

@@ -39,7 +39,7 @@ def run(tmp_path, model):
 
 
 def epochs(folder):
-    return sorted(checkpoints(folder))
+    return sorted(epoch for epoch, batches in checkpoints(folder) if not batches)
 
 
 def best(folder):

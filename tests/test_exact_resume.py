@@ -20,7 +20,7 @@ from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
 from pipeline.nn.spec import Architecture
-from pipeline.training.assembly import make_batches
+from pipeline.training.assembly import make_training
 from pipeline.training.experiment import Options, train
 
 pytestmark = pytest.mark.numerics
@@ -69,7 +69,7 @@ def test_resume_is_exact_while_pictures_grow(tmp_path):
     network = Architecture("resnet", "imagenet", (1,), (4, 8))
     assert_resume_is_exact(replace(toy, architecture=network), "float32", tmp_path)
     recipe = replace(toy.recipes["plain"], epochs=2)
-    batches, _ = make_batches(recipe, read(None), lambda images: images)
+    batches = make_training(recipe, read(None), lambda images: images)
     assert [batches.batch(epoch, 0)[0].shape[1:3] for epoch in (0, 1)] == [(32, 32), (64, 64)]
 
 
@@ -79,7 +79,7 @@ def assert_resume_is_exact(toy, precision, tmp_path):
         checkpoints = tmp_path / name / "checkpoints"
         options = {"resume": True, "every": 1, "precision": precision, "workers": workers}
         options = Options(output=str(tmp_path / name), epochs=2, **options)
-        train(toy, options, newest_checkpoint(checkpoints))
+        train(toy, options)
         return (checkpoints / "epoch_2.hdf5").read_bytes()
 
     keras.config.set_dtype_policy(precision)
@@ -130,11 +130,10 @@ def test_resume_amid_an_epoch_is_exact(toy, tmp_path, monkeypatch):
         ((0, None), "epoch_1.hdf5"),
         ((1, 1), "epoch_1_plus_2_batches.hdf5"),
     ):
-        newest = newest_checkpoint(checkpoints)
         with pytest.raises(Interrupted):
-            train(toy, options("again"), newest, callbacks=[Interruption(*place)])
+            train(toy, options("again"), callbacks=[Interruption(*place)])
         assert newest_checkpoint(checkpoints).path.name == reached
-    train(toy, options("again"), newest_checkpoint(checkpoints))
+    train(toy, options("again"))
     for name in ("checkpoints/epoch_2.hdf5", "checkpoints/best.hdf5", "toy.json"):
         ours, straight = (tmp_path / run / name for run in ("again", "straight"))
         assert ours.read_bytes() == straight.read_bytes(), name
@@ -147,7 +146,7 @@ def amid_an_epoch(tmp_path):
     options = Options(output=str(tmp_path), epochs=9, learning_rate=1e-30)
     with pytest.raises(Interrupted):
         train(experiment(), options, callbacks=[Interruption(3, 1)])
-    return replace(options, resume=True), newest_checkpoint(tmp_path / "checkpoints")
+    return replace(options, resume=True)
 
 
 def test_with_another_number_of_images_an_epoch_under_way_is_refused(amid_an_epoch):
@@ -160,17 +159,15 @@ def test_with_another_number_of_images_an_epoch_under_way_is_refused(amid_an_epo
         )
         return replace(data, train_images=images, train_labels=labels)
 
-    options, newest = amid_an_epoch
-    record = Path(options.output) / "toy_options.json"
+    record = Path(amid_an_epoch.output) / "toy_options.json"
     before = record.read_bytes()
     with pytest.raises(UserError, match="amid an epoch of 24 images, and there are 25 now: go"):
-        train(experiment(reader=one_more), options, newest)
+        train(experiment(reader=one_more), amid_an_epoch)
     assert record.read_bytes() == before
 
 
 def test_patience_that_has_run_out_lets_the_epoch_under_way_end_first(amid_an_epoch, capsys):
-    options, newest = amid_an_epoch
-    history = train(experiment(), replace(options, patience=1), newest).history
+    history = train(experiment(), replace(amid_an_epoch, patience=1)).history
     assert len(history["loss"]) == 4
     assert "has not risen for --patience 1: training ends" in capsys.readouterr().out
 
@@ -189,8 +186,7 @@ def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
     resumed.mkdir(parents=True)
     shutil.copy(output / "checkpoints" / "epoch_1.hdf5", resumed)
     for _ in range(2):  # the second time nothing is left to train
-        options = Options(output=str(resumed.parent), **patient)
-        again = train(still, options, newest_checkpoint(resumed))
+        again = train(still, Options(output=str(resumed.parent), **patient))
         assert again.history == straight.history
     assert "has not risen for --patience 2: nothing is trained" in capsys.readouterr().out
     name = f"epoch_{last}.hdf5"

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +20,6 @@ from pipeline import backend
 from pipeline.augmentation.geometry import AffineAugmenter
 from pipeline.batches import TrainingBatches
 from pipeline.errors import UserError
-from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import load_model
 from pipeline.io.digits import read_digits
 from pipeline.nn.conv import ResNet
@@ -165,8 +165,7 @@ def test_with_other_images_the_learning_rate_still_falls_to_zero(tmp_path):
     changed = tmp_path / "changed" / "checkpoints"
     changed.mkdir(parents=True)
     shutil.copy(tmp_path / "whole" / "checkpoints" / "epoch_2.hdf5", changed)
-    experiment, newest = toy.experiment(reader=half, **cosine), newest_checkpoint(changed)
-    history = train(experiment, options("changed"), newest).history
+    history = train(toy.experiment(reader=half, **cosine), options("changed")).history
     assert history["learning_rate"][2:] == pytest.approx(straight["learning_rate"][2:])
 
 
@@ -194,9 +193,18 @@ def test_callbacks_of_ones_own_hear_of_every_epoch_once_it_is_safe(tmp_path):
     assert Tracker.heard == pytest.approx(result.history["val_accuracy"])
 
 
+def test_a_run_in_a_thread_of_its_own_records_all_that_its_result_depends_on(tmp_path):
+    options = Options(output=str(tmp_path), class_weights="balanced", patience=3)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(train, toy.experiment(), options).result()
+    recorded = json.loads((tmp_path / "toy_options.json").read_text())["options"]
+    assert (recorded["class_weights"], recorded["patience"]) == ("balanced", 3)
+
+
 def test_an_error_of_the_options_names_what_is_wrong(tmp_path):
-    with pytest.raises(KeyError, match="fancy"):
-        train(toy.experiment(), Options(output=str(tmp_path), recipe="fancy"))
+    for wrong in ({"recipe": "fancy"}, {"network": "fancy"}):
+        with pytest.raises(KeyError, match="fancy"):
+            train(toy.experiment(), Options(output=str(tmp_path), **wrong))
     train(toy.experiment(), Options(output=str(tmp_path)))
     with pytest.raises(UserError, match="holds the 1 epochs of an earlier run"):
         train(toy.experiment(), Options(output=str(tmp_path)))

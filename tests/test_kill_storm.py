@@ -67,7 +67,7 @@ def begun(training, tmp_path_factory):
     output = tmp_path_factory.mktemp("begun") / "output"
     first = killed_before("open", ".epoch_2.hdf5.tmp")
     assert finish(training.go_on(output, first=first)) == -signal.SIGKILL
-    assert list(checkpoints(output / training.checkpoints)) == [1]
+    assert list(checkpoints(output / training.checkpoints)) == [(1, 0)]
     return output
 
 
@@ -128,7 +128,7 @@ def test_a_kill_behind_the_last_checkpoint(training, tmp_path, event, name):
     output = tmp_path / "output"
     first = killed_before(event, name, since=".epoch_1.hdf5.tmp")
     assert finish(training.go_on(output, "--epochs", 1, first=first)) == -signal.SIGKILL
-    assert list(checkpoints(output / training.checkpoints)) == [1]
+    assert list(checkpoints(output / training.checkpoints)) == [(1, 0)]
     assert any(training.temporary.fullmatch(name) for name in training.files(output)) == (
         name == RECORD
     )
@@ -183,8 +183,8 @@ def test_a_kill_while_later_checkpoints_are_put_aside_costs_the_branch_its_learn
     back = ["--model", output / "checkpoints" / "epoch_1.hdf5", "--learning-rate", 0.05]
     killed = watched(*back, "--epochs", 2, first=killed_before(event, name))
     assert killed == -signal.SIGKILL
-    assert list(checkpoints(output / "checkpoints")) == left
-    assert list(checkpoints(output / "checkpoints" / "abandoned_1")) == aside
+    for folder, epochs in (("checkpoints", left), ("checkpoints/abandoned_1", aside)):
+        assert list(checkpoints(output / folder)) == [(epoch, 0) for epoch in epochs]
     assert watched("--resume", "--epochs", 3) == 0, log.read_text()
     assert "--learning-rate: 0.1 (the checkpoint's)" in log.read_text()
     resumed = read_checkpoint(output / "checkpoints" / "epoch_3.hdf5")

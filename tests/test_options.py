@@ -42,6 +42,9 @@ SAVED = {
     "precision": "float32",
     "model": None,
     "skip_bad": False,
+    "weights": None,
+    "class_weights": None,
+    "patience": None,
 }
 
 

@@ -17,7 +17,7 @@ from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
 from pipeline.nn.spec import Architecture
 from pipeline.preprocessing.centrecrop import CentreCrop
-from pipeline.training.assembly import make_batches
+from pipeline.training.assembly import make_evaluation, make_training
 from pipeline.training.recipe import Recipe
 
 SIZE = 32
@@ -122,7 +122,7 @@ def test_the_parts_that_processes_make_of_a_batch_are_the_batch(data):
     def batches(*share):
         devices = Devices(("CPU",) * share[1], share[1], share[0])
         recipe = replace(RECIPE, crop_scale=0.01)  # and many rectangles do not fit
-        return make_batches(recipe, data, lambda images: images, devices=devices)[0]
+        return make_training(recipe, data, lambda images: images, devices=devices)
 
     joined = zip(*(batches(part, 4).batch(1, 0) for part in range(4)), strict=True)
     for ours, whole in zip(map(np.concatenate, joined), batches(0, 1).batch(1, 0), strict=True):
@@ -154,14 +154,18 @@ def test_a_turned_photograph_is_cropped_as_it_is_shown(tmp_path):
 
 
 def test_training_batches_are_crops_straight_from_the_files(data):
-    training, evaluation = make_batches(RECIPE, data, lambda images: images / 255)
+    def preprocess(images):
+        return images / 255
+
+    training = make_training(RECIPE, data, preprocess)
     assert isinstance(training, TrainingBatches)
     images, labels = training.batch(0, 0)
     assert images.shape == (8, SIZE, SIZE, 3)
     assert images.dtype == np.float32
-    first, _ = evaluation[0]
+    part = (data.test_images, data.test_labels)
+    first, _ = make_evaluation(RECIPE, data, part, preprocess)[0]
     np.testing.assert_array_equal(first, np.float32(data.test_images[np.arange(8)] / 255))
-    again, again_labels = make_batches(RECIPE, data, lambda images: images / 255)[0].batch(0, 0)
+    again, again_labels = make_training(RECIPE, data, preprocess).batch(0, 0)
     np.testing.assert_array_equal(images, again)
     np.testing.assert_array_equal(labels, again_labels)
     assert not np.array_equal(images, training.batch(1, 0)[0])
@@ -169,7 +173,7 @@ def test_training_batches_are_crops_straight_from_the_files(data):
 
 def test_a_recipe_without_random_crops_trains_on_the_middle(data):
     recipe = Recipe(epochs=1, batch_size=20, learning_rate=0.1)
-    images, labels = make_batches(recipe, data, lambda images: images)[0].batch(0, 0)
+    images, labels = make_training(recipe, data, lambda images: images).batch(0, 0)
     order = np.lexsort(images.reshape(20, -1).T)
     expected = data.train_images[np.arange(20)]
     np.testing.assert_array_equal(images[order], expected[np.lexsort(expected.reshape(20, -1).T)])

@@ -24,7 +24,7 @@ from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import names_of_photographs, read_photograph_folder
 from pipeline.io.photographpacking import pack_photographs
 from pipeline.io.photographstore import PhotographStore, StorePart, tail
-from pipeline.training.assembly import make_batches
+from pipeline.training.assembly import make_training
 from pipeline.training.recipe import Recipe
 
 SIZE = 48
@@ -91,7 +91,7 @@ def assert_alike(ours, theirs):
         labels = f"{part}_labels"
         np.testing.assert_array_equal(getattr(ours, labels), getattr(theirs, labels))
     for epoch in (0, 1):
-        batches = [make_batches(RECIPE, data, lambda images: images)[0] for data in (ours, theirs)]
+        batches = [make_training(RECIPE, data, lambda images: images) for data in (ours, theirs)]
         for index in range(batches[0].steps_per_epoch):
             for a, b in zip(*(of.batch(epoch, index) for of in batches), strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -113,7 +113,7 @@ def test_training_from_the_packed_pictures_is_training_from_the_folder(folder, t
 def test_a_process_makes_its_part_of_a_batch_as_it_would_from_the_folder(folder, packed):
     def parts(data):
         processes = [Devices(("CPU",) * 2, 2, process) for process in range(2)]
-        made = [make_batches(RECIPE, data, lambda x: x, devices=part)[0] for part in processes]
+        made = [make_training(RECIPE, data, lambda x: x, devices=part) for part in processes]
         return [array for batches in made for array in batches.batch(0, 0)]
 
     for ours, theirs in zip(parts(read(packed)), parts(read(folder)), strict=True):

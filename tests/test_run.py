@@ -173,7 +173,7 @@ RECIPE = replace(TOY.recipes["plain"], affine={"shift": 0.1})
 def going_on(run, checkpoint, write_checkpoint):
     """Goes on from the checkpoint of a run by RECIPE."""
     trained = run(resume=True)
-    trained.follow(RECIPE)
+    trained.begin(RECIPE, toy.read())
     write_checkpoint(checkpoint, 3, HISTORY, trained.remembered)
     del trained
     return partial(run, resume=True)
@@ -181,7 +181,7 @@ def going_on(run, checkpoint, write_checkpoint):
 
 def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(going_on):
     same = going_on(epochs=20, learning_rate=0.5)
-    same.follow(replace(RECIPE, epochs=7))
+    same.begin(replace(RECIPE, epochs=7), toy.read())
     parts = same.remembered["recipe_parts"]
     assert (parts["momentum"], parts["affine"]) == (0.9, {"shift": 0.1})
     assert (same.remembered["epochs"], same.remembered["learning_rate"]) == (20, 0.5)
@@ -190,7 +190,7 @@ def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(going_on):
 
 def test_a_recipe_that_was_changed_meanwhile_is_refused(going_on):
     with pytest.raises(UserError, match=r"epoch_3.* was trained with cutout 0, .* has 12 now: put"):
-        going_on().follow(replace(RECIPE, cutout=12))
+        going_on().begin(replace(RECIPE, cutout=12), toy.read())
 
 
 # going on
@@ -280,7 +280,7 @@ def test_machines_may_have_data_and_model_in_places_of_their_own(tmp_path, monke
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         options = TRAIN_IT.resolve(Options(data="data", model="model.hdf5", seed=seed))
-        Run(TRAIN_IT, options, devices=Devices(gathered=gathered)).refuse_different(toy.read())
+        Run(TRAIN_IT, options, devices=Devices(gathered=gathered)).begin(RECIPE, toy.read())
     first, second, other_seed = said
     assert first == second != other_seed
 
@@ -313,6 +313,17 @@ def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, ou
     with pytest.raises(UserError, match="report on epoch 3"):  # the later checkpoints are gone
         run(resume=True, epochs=3)
     run(checkpoint=earlier, epochs=4)
+
+
+def test_nor_by_one_on_an_epoch_after_which_patience_has_run_out(run, output, write_checkpoint):
+    falling = HISTORY | {"val_accuracy": [0.5, 0.25, 0.25]}
+    options = {"script": SCRIPT, "dataset": "toy"}
+    write_checkpoint(output / "checkpoints" / "epoch_3.hdf5", 3, falling, options)
+    longer = {name: [*values, 0.5] for name, values in falling.items()}
+    (output / "train_it.json").write_text(json.dumps(longer))
+    run(resume=True, patience=3)
+    with pytest.raises(UserError, match="report on epoch 3"):
+        run(resume=True, patience=2)
 
 
 @pytest.mark.parametrize("measures", [{"loss"}, {*HISTORY, "another"}, {*HISTORY} - {"val_loss"}])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import NetworkError
-from pipeline.nn.spec import NetworkSpec
+from pipeline.nn.spec import Architecture, NetworkSpec
 
 MEAN = np.arange(8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
 NAMES = ("ant", "bee", "cät", "dog")
@@ -18,6 +18,14 @@ def test_it_builds_the_network_that_it_describes():
     assert network.output_shape == (None, 4)
     assert network.get_layer("conv1").filters == 4
     assert not keras.ops.convert_to_numpy(network.get_layer("conv2_1_conv3").kernel).any()
+
+
+def test_a_stage_that_another_follows_has_no_fewer_than_8_filters_where_it_is_trained():
+    """With oneDNN on a single core, training would end in corrupted memory."""
+    with pytest.raises(NetworkError, match=r"must be at least 8, not \(4, 4, 8\)"):
+        Architecture("resnet", "cifar10", (1, 1), (4, 4, 8))
+    Architecture("resnet", "cifar10", (1, 1), (4, 8, 4))
+    replace(SPEC, image_shape=(16, 16, 3), mean=None, stages=(1, 1), filters=(4, 4, 8)).build()
 
 
 def test_it_builds_resnet_18():

@@ -15,7 +15,7 @@ from storm import NETWORK
 
 from pipeline.callbacks.stoponsignal import ONE_REQUEST, StopOnSignal
 from pipeline.errors import Interrupted
-from pipeline.files.checkpoints import checkpoints_under_way
+from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
 
 
@@ -226,7 +226,7 @@ def closed_terminal(output, epochs, of_sighup):
 def test_a_script_whose_terminal_is_closed_saves_what_it_has_and_ends(tmp_path):
     with closed_terminal(tmp_path, 100_000, signal.SIG_DFL) as process:
         assert process.wait(timeout=60) == 128 + signal.SIGHUP
-    (saved,) = checkpoints_under_way(tmp_path / "checkpoints_decay").values()
+    (saved,) = checkpoints(tmp_path / "checkpoints_decay").values()
     assert read_checkpoint(saved).batch > 1
 
 

@@ -87,8 +87,8 @@ def test_training_goes_on_exactly_after_ctrl_c_and_a_kill(straight, small, tmp_p
 
 
 def test_the_modern_recipe_trains_on_photographs_as_well(small, tmp_path):
-    run(SCRIPT, "--images", small, *TINY, "--recipe", "modern", "--epochs", 1, "-o", tmp_path)
-    parts = read_checkpoint(checkpoint(tmp_path, 1)).options["recipe_parts"]
+    run(SCRIPT, "--images", small, *TINY, "--recipe", "modern", "--epochs", 11, "-o", tmp_path)
+    parts = read_checkpoint(checkpoint(tmp_path, 11)).options["recipe_parts"]
     assert (parts["trivial_augment"], parts["crop_scale"], parts["ema"]) == (0.5, 0.35, 0.999)
 
 

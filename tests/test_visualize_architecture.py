@@ -248,7 +248,7 @@ def test_stages_of_a_network_that_has_its_own_are_refused(monkeypatch, capsys):
 
 def test_a_network_that_cannot_be_is_refused_in_one_line(tmp_path, monkeypatch):
     picture = tmp_path / "no.png"
-    network = ["--stages", *"1111", "--filters", *"44444"]
+    network = ["--stages", *"1111", "--filters", *"88888"]
     monkeypatch.setattr("sys.argv", ["x.py", *network, "--output", str(picture)])
     with pytest.raises(UserError, match="32x32 images leave a 4x4 map after 4 stages"):
         visualize_architecture.main()

@@ -8,7 +8,7 @@ from pipeline.training.schedule import unscaled
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Lets moving averages change places with the weights from validation to save.
+    """Swaps the weights with their moving averages while the model is validated and saved.
 
     For a `Classifier` whose optimizer (`use_ema=True`) keeps an average of every trainable weight.
     From the beginning of the validation to the end of the epoch the model holds the averages, and

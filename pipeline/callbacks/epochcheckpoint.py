@@ -9,13 +9,12 @@ import keras
 
 from pipeline.callbacks.divergenceguard import not_finite
 from pipeline.errors import UserError, one_line
-from pipeline.files.atomic import replace_durably, write_atomically
+from pipeline.files.atomic import replace_durably, temporary_of, write_atomically
 from pipeline.files.checkpoints import (
     ABANDONED,
     best_path,
     checkpoint_path,
     checkpoints,
-    checkpoints_under_way,
 )
 from pipeline.files.modelfile import read_checkpoint, save_checkpoint
 from pipeline.training.history import History
@@ -132,8 +131,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         state = {"epoch": self.epoch, "history": self.history, "options": self.options}
         save_checkpoint(path, self.model, state | ({"batch": batch} if batch else {}))
         self.path, self.batch = path, batch
-        for earlier in checkpoints_under_way(self.output_path).values():
-            if earlier != path:
+        for (_, batches), earlier in checkpoints(self.output_path).items():
+            if batches and earlier != path:
                 earlier.unlink()
 
     def _keep_if_best(self, path: Path) -> None:
@@ -151,9 +150,7 @@ def _best_accuracy(folder: Path) -> float | None:
 
 
 def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
-    places = {(number, 0): path for number, path in checkpoints(folder).items()}
-    places |= checkpoints_under_way(folder)
-    later = [path for place, path in places.items() if place > (epoch, batch)]
+    later = [path for place, path in checkpoints(folder).items() if place > (epoch, batch)]
     if not later:
         return
     number = 1
@@ -167,7 +164,7 @@ def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
 
 
 def _replace_by_copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = temporary_of(target)
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)

@@ -34,9 +34,9 @@ class StopOnSignal(keras.callbacks.Callback):
     Args:
         save: called with the number of the epoch's batches so far, before training ends amid an
             epoch.
-        agreed: for one of several processes that have to stop after the same batch: tells after a
-            batch, given how many there have been, whether this is the one. It knows by itself of
-            SIGTERM, which it gets when another signal comes.
+        agreed: for one of several processes, which have to stop after the same batch: called after
+            each batch with the number of batches so far, it tells whether all stop now. It watches
+            for SIGTERM itself; other signals are passed on to it as SIGTERM.
 
     Raises:
         Interrupted: from `fit`, once the batch or the epoch has ended.
@@ -55,8 +55,11 @@ class StopOnSignal(keras.callbacks.Callback):
         self._batches = 0
         self._stopping = False
         self._under_way = "batch"
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "StopOnSignal":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python hands signals to the main thread alone
         self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, end == self._pipe[0])
@@ -73,6 +76,8 @@ class StopOnSignal(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._thread is None:
+            return
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

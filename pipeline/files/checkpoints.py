@@ -12,8 +12,7 @@ from pipeline.files.modelfile import Checkpoint, read_checkpoint
 
 ABANDONED = "abandoned_"  # what folders of checkpoints of branches begin with, which are left
 
-_NAME = re.compile(r"epoch_(\d+)\.hdf5")
-_UNDER_WAY = re.compile(r"epoch_(\d+)_plus_(\d+)_batches\.hdf5")
+_NAME = re.compile(r"epoch_(\d+)(?:_plus_(\d+)_batches)?\.hdf5")
 
 
 def checkpoint_path(folder: Path, epoch: int, batch: int = 0) -> Path:
@@ -26,18 +25,12 @@ def best_path(folder: Path) -> Path:
     return folder / "best.hdf5"
 
 
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """Returns the checkpoints in a folder by epoch, the latest first."""
+def checkpoints(folder: Path) -> dict[tuple[int, int], Path]:
+    """Returns a folder's checkpoints by completed epochs and batches after them, latest first."""
     files = folder.iterdir() if folder.is_dir() else ()
-    found = {int(match[1]): file for file in files if (match := _NAME.fullmatch(file.name))}
+    matches = {file: _NAME.fullmatch(file.name) for file in files}
+    found = {(int(m[1]), int(m[2] or 0)): file for file, m in matches.items() if m}
     return dict(sorted(found.items(), reverse=True))
-
-
-def checkpoints_under_way(folder: Path) -> dict[tuple[int, int], Path]:
-    """Returns the checkpoints of epochs under way: by completed epochs and batches after them."""
-    files = folder.iterdir() if folder.is_dir() else ()
-    matches = {file: _UNDER_WAY.fullmatch(file.name) for file in files}
-    return {(int(match[1]), int(match[2])): file for file, match in matches.items() if match}
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -49,8 +42,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         UserError: the folder has checkpoints, and all are damaged.
     """
     damage = None
-    whole = {(epoch, 0): path for epoch, path in checkpoints(folder).items()}
-    for _, path in sorted((whole | checkpoints_under_way(folder)).items(), reverse=True):
+    for path in checkpoints(folder).values():
         try:
             checkpoint = read_checkpoint(path)
         except UserError as error:

@@ -16,9 +16,9 @@ from pipeline.files.atomic import open_anew, replace_durably, temporary_of
 class HDF5Stream:
     """Such a file under its temporary name, until it is whole.
 
-    HDF5 itself only lays the file out, in memory: once a write to a full disk has failed, it
-    crashes the process at its end. What it makes is to be written last, in front of the data:
-    without it the file is not an HDF5 file at all.
+    HDF5 itself only lays out the header, in memory: if it wrote the file, a full disk would crash
+    the process at its exit. The header is written last, in front of the data; until then the file
+    is not an HDF5 file at all.
 
     Args:
         path: the file to create.

@@ -46,6 +46,9 @@ class Dataset:
         final_images: what the network is reported on once, at the end, in the place of the test
             images, which then are for validation alone; None where there are no such images.
         final_labels: int32 (k,).
+
+    Raises:
+        UserError: images or labels are of another kind, or do not fit together.
     """
 
     train_images: Images
@@ -62,9 +65,28 @@ class Dataset:
     final_labels: np.ndarray | None = None
 
     def __post_init__(self):
+        self._check(self.train_images, self.train_labels)
+        self._check(self.test_images, self.test_labels)
+        if self.final_images is not None:
+            self._check(self.final_images, self.final_labels)
         if self.mean is None:
             mean = MeanPreprocessor.of_images(self.train_images).mean
             object.__setattr__(self, "mean", mean)
+
+    def _check(self, images: Images, labels: np.ndarray) -> None:
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+            raise UserError(f"images are to be uint8, from 0 to 255, not {images.dtype}")
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise UserError(
+                f"labels of {len(images)} images are to be as many integers in one dimension, not "
+                f"{labels.dtype} of shape {labels.shape}"
+            )
+        names = len(self.label_names)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < names:
+            raise UserError(
+                f"labels are to count from 0 to {names - 1}, as there are {names} names, not from "
+                f"{labels.min()} to {labels.max()}"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -50,7 +50,7 @@ class Architecture:
         family, stem, stages, filters: as for `NetworkSpec`.
 
     Raises:
-        NetworkError: `stages` and `filters` do not fit together.
+        NetworkError: `stages` and `filters` do not fit together, or cannot be trained.
     """
 
     family: str = "resnet"
@@ -59,8 +59,14 @@ class Architecture:
     filters: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if self.family == "resnet":
-            check_stages(self.stages, self.filters)
+        if self.family != "resnet":
+            return
+        check_stages(self.stages, self.filters)
+        if any(number < 8 for number in self.filters[1:-1]):
+            raise NetworkError(
+                f"filters of a stage that another follows must be at least 8, not {self.filters}: "
+                "on fewer, oneDNN writes beyond its memory on a single core"
+            )
 
     def spec(
         self,

@@ -62,7 +62,7 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) 
     return steps
 
 
-def make_batches(
+def make_training(
     recipe: Recipe,
     data: Dataset,
     preprocess: Preprocess,
@@ -71,8 +71,8 @@ def make_batches(
     workers: int = 1,
     devices: Devices | None = None,
     start_batch: int = 0,
-) -> tuple[TrainingBatches, EvaluationBatches]:
-    """Makes the batches of a run.
+) -> TrainingBatches:
+    """Makes the batches to train a run on.
 
     Args:
         recipe: their size, the augmentation, and what labels look like.
@@ -101,7 +101,7 @@ def make_batches(
         images, recipe = images.files, replace(recipe, crop_scale=1.0, growth={})
     elif recipe.growth:
         raise ValueError(f"growth {dict(recipe.growth)} is for photographs")
-    training = TrainingBatches(
+    return TrainingBatches(
         images,
         data.train_labels,
         recipe.batch_size,
@@ -114,10 +114,6 @@ def make_batches(
         share=share,
         start_batch=start_batch,
     )
-    evaluation = make_evaluation(
-        recipe, data, (data.test_images, data.test_labels), preprocess, workers, devices
-    )
-    return training, evaluation
 
 
 def make_evaluation(
@@ -125,8 +121,8 @@ def make_evaluation(
     data: Dataset,
     part: tuple[Images, np.ndarray],
     preprocess: Preprocess,
-    workers: int,
-    devices: Devices,
+    workers: int = 1,
+    devices: Devices | None = None,
 ) -> EvaluationBatches:
     """Makes the batches to evaluate a run on.
 
@@ -134,8 +130,9 @@ def make_evaluation(
         recipe: their size, and what labels look like.
         data: what the images are of.
         part: images and labels.
-        preprocess, workers, devices: as for `make_batches`.
+        preprocess, workers, devices: as for `make_training`.
     """
+    devices = devices or Devices()
     return EvaluationBatches(
         *part,
         recipe.batch_size,
@@ -169,12 +166,15 @@ def make_classifier(
     else:
         warmup_steps = (recipe.warmup_epochs or 0) * steps_per_epoch
         rate = warmup_cosine(recipe.learning_rate, recipe.epochs * steps_per_epoch, warmup_steps)
+    # Of the first step's weights less than 1% is left in the average at the end of a run.
+    steps = recipe.epochs * steps_per_epoch
+    ema = min(recipe.ema, steps / (steps + 5))
     optimizer = keras.optimizers.SGD(
         rate,
         momentum=float(recipe.momentum),
         nesterov=recipe.nesterov,
-        use_ema=recipe.ema > 0,
-        ema_momentum=recipe.ema,
+        use_ema=ema > 0,
+        ema_momentum=ema,
     )
     network = spec.build(**_network_settings(recipe, spec))
     classifier = Classifier(

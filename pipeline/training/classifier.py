@@ -8,8 +8,8 @@ from keras import ops
 from pipeline.batches import TrainingBatches
 from pipeline.nn.spec import NetworkSpec
 
-# Batch normalization's moving statistics start at 0 and 1. They are averaged from when no more than
-# this share of the start is left in them: in a slow average it would last for epochs.
+# Batch normalization's moving statistics start at 0 and 1. Averaging them begins once no more than
+# this share of those values is left in them: a slow average would keep it for epochs.
 SHARE_OF_START = 0.01
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
 
 # Options of one call, which a checkpoint does not keep, and those that photographs alone have.
 FORGOTTEN = {"output", "checkpoints", "resume", "checkpoint_minutes", "workers", "devices"}
-OF_PHOTOGRAPHS = {"network", "size", "holdout", "weights", "class_weights", "patience"}
+OF_PHOTOGRAPHS = {"network", "size", "holdout"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Experiment:
     def resolve(self, options: Options) -> Options:
         """Returns the options with the experiment's values in place of those left out."""
         recipe = self.recipes[options.recipe or next(iter(self.recipes))]
-        architecture = self.networks.get(options.network, self.architecture)
+        architecture = self.networks[options.network] if options.network else self.architecture
         own = {
             "dataset": next(iter(self.datasets)),
             "data": self.data,
@@ -117,8 +117,15 @@ class Experiment:
         if self.size is None:
             return reader(options.data, **({"skip_bad": True} if options.skip_bad else {}))
         record = ResultFiles(Path(options.output), self.name).pictures
-        of_pictures = (options.size, options.holdout, options.skip_bad, record, self.centre)
-        return reader(options.data, *of_pictures, remember)
+        return reader(
+            options.data,
+            options.size,
+            holdout=options.holdout,
+            skip_bad=options.skip_bad,
+            record=record,
+            centre=self.centre,
+            remember=remember,
+        )
 
 
 @dataclass(frozen=True)
@@ -145,8 +152,7 @@ class Options:
         output: folder of the results.
         checkpoints: folder of the checkpoints.
         model: file of the final model.
-        resume: whether results of this run may be there already; `train` is given the checkpoint
-            to go on from, `newest_checkpoint(Path(checkpoints))`.
+        resume: whether to go on from the newest checkpoint, if there is one.
         every: which epochs' checkpoints stay: multiples of this number.
         checkpoint_minutes: from one checkpoint to the next amid an epoch, if it takes as long.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -223,7 +229,7 @@ def train(
     Args:
         experiment: what is trained.
         options: of this run.
-        checkpoint: what the run goes on from.
+        checkpoint: what the run goes on from, instead of the newest of its folder.
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
         locks: locks on folders that are held already.
@@ -240,14 +246,17 @@ def train(
 
     from pipeline import backend
     from pipeline.evaluation.predictions import predict
+    from pipeline.files.checkpoints import newest_checkpoint
     from pipeline.files.modelfile import load_body
-    from pipeline.training.assembly import make_batches, make_classifier, make_evaluation
+    from pipeline.training.assembly import make_classifier, make_evaluation, make_training
     from pipeline.training.history import epochs
     from pipeline.training.loop import fit
     from pipeline.training.run import Run
 
     options = experiment.resolve(options or Options())
     options = replace(options, precision=keras.config.dtype_policy().name)
+    if options.resume and checkpoint is None:
+        checkpoint = newest_checkpoint(Path(options.checkpoints))
     recipe = replace(
         experiment.recipes[options.recipe],
         epochs=options.epochs,
@@ -268,11 +277,7 @@ def train(
         data = data.with_held_out(recipe.holdout)
     if not data.may_be_mirrored:
         recipe = recipe.unmirrored()
-    run.follow(recipe)
-    run.recognise(data)
-    run.count(len(data.train_images))
-    devices.refuse_undivided(recipe.batch_size, len(data.train_images))
-    run.refuse_different(data)
+    run.begin(recipe, data)
 
     architecture = replace(
         experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)
@@ -283,7 +288,7 @@ def train(
     if checkpoint:  # a few bytes can describe a network that fills any memory
         checkpoint.refuse_larger(spec)
     preprocess = spec.preprocessor.preprocess
-    train_batches, test_batches = make_batches(
+    train_batches = make_training(
         recipe,
         data,
         preprocess,
@@ -293,6 +298,8 @@ def train(
         devices,
         run.start_batch,
     )
+    test = (data.test_images, data.test_labels)
+    test_batches = make_evaluation(recipe, data, test, preprocess, options.workers, devices)
     name = one_line(data.name or options.dataset)
     part = f" ({data.test_part})" if data.test_part else ""
     with devices.scope():
@@ -316,8 +323,6 @@ def train(
             "validation": data.test_part,
             "regularized": bool(classifier.losses),
         }
-        if data.final_images is None:
-            run.reported_on = {"": "validation", "held out": "held-out"}.get(data.test_part, "test")
         try:
             history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
         except Interrupted:

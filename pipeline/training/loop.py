@@ -52,20 +52,10 @@ def fit(
         UserError: the checkpoint does not fit the classifier, or the images can no longer be read.
     """
     options, checkpoint = run.options, run.checkpoint
-    labels, steps = train_batches.labels, train_batches.steps_per_epoch
-    class_weight = None
-    if options.class_weights:
-        classes = np.unique(labels)
-        weights = compute_class_weight(options.class_weights, classes=classes, y=labels)
-        class_weight = dict(zip(classes.tolist(), weights.tolist(), strict=True))
+    steps = train_batches.steps_per_epoch
+    class_weight = _class_weight(options.class_weights, train_batches.labels)
     if checkpoint:
-        learning_rate = keras.ops.convert_to_numpy(classifier.optimizer.learning_rate)
-        checkpoint.restore(classifier)
-        if schedule:  # the options decide; they include the checkpoint's rate
-            classifier.optimizer.learning_rate = learning_rate
-        elif run.changed("batch_size") or run.changed("images"):
-            # The optimizer's schedule counts steps, and an epoch now has another number of them.
-            classifier.optimizer.iterations.assign(run.start_epoch * steps)
+        _restore(classifier, run, schedule, steps)
     backend.accelerate(classifier.network, classifier.optimizer)
     monitor = TrainingMonitor(
         run.files.curve,
@@ -87,7 +77,7 @@ def fit(
     )
     ended = run.start_epoch == options.epochs
     stopped_rising = f"the validation accuracy has not risen for --patience {options.patience}"
-    if not ended and not run.start_batch and stalled(run.history, options.patience):
+    if not ended and run.stalled:
         print(f"{stopped_rising}: nothing is trained")
         ended = True
     if ended:
@@ -104,15 +94,17 @@ def fit(
             classifier.stop_training = True
 
     stop = StopOnSignal(writer.save_under_way, run.devices.agreed)
-    progress = Progress(train_batches.batch_size)
+    batch_size = min(train_batches.batch_size, len(train_batches.images))
+    progress = Progress(batch_size)
     callbacks = [
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
-        Throughput(train_batches.batch_size),
+        Throughput(batch_size),
         progress,
         DivergenceGuard(),
-        # The process may be killed between any two of these. The checkpoints of a branch that is
-        # left go first: the new history does not belong to them. Then the history: one epoch too
-        # many is trimmed on resume, one too few would be a gap.
+        # The order matters, as the process may be killed between any two of these. The checkpoints
+        # of a branch that is left go first, as the new history is not theirs. The history comes
+        # before the checkpoint: one epoch too many is trimmed on resume, one too few would be a
+        # gap.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: writer.put_later_aside()),
         monitor,
         writer,
@@ -154,3 +146,23 @@ def fit(
     seconds = round(time.monotonic() - started)
     run.record(classifier.network, fitted.history.get("images_per_second"), seconds)
     return monitor.history
+
+
+def _class_weight(kind: str | None, labels: np.ndarray) -> dict[int, float] | None:
+    """Returns the weight of each class in the loss, of the classes that there are images of."""
+    if kind is None:
+        return None
+    classes = np.unique(labels)
+    weights = compute_class_weight(kind, classes=classes, y=labels)
+    return dict(zip(classes.tolist(), weights.tolist(), strict=True))
+
+
+def _restore(classifier: Classifier, run: Run, schedule: Schedule | None, steps: int) -> None:
+    """Puts the checkpoint's state into a classifier, but for what the run's options decide."""
+    learning_rate = keras.ops.convert_to_numpy(classifier.optimizer.learning_rate)
+    run.checkpoint.restore(classifier)
+    if schedule:  # the options include the checkpoint's rate where they give no other
+        classifier.optimizer.learning_rate = learning_rate
+    elif run.changed("batch_size") or run.changed("images"):
+        # The optimizer's schedule counts steps, and an epoch now has another number of them.
+        classifier.optimizer.iterations.assign(run.start_epoch * steps)

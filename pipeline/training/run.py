@@ -21,12 +21,7 @@ from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
 from pipeline.evaluation.finishedrun import MISTAKES, FinishedRun, KeptPredictions
 from pipeline.files.atomic import discard_unfinished, write_atomically
-from pipeline.files.checkpoints import (
-    ABANDONED,
-    best_path,
-    checkpoints,
-    checkpoints_under_way,
-)
+from pipeline.files.checkpoints import ABANDONED, best_path, checkpoints
 from pipeline.files.lock import lock, real
 from pipeline.files.modelfile import (
     Checkpoint,
@@ -97,6 +92,7 @@ class Run:
         start_epoch: epochs already trained.
         start_batch: batches already trained of the epoch after them.
         history: of these epochs.
+        stalled: whether patience has run out, so that nothing is left to train.
         remembered: what every checkpoint keeps of the options.
         drawn_with: what the curve says of the run; see `pipeline.figures.curve.plot`.
         reported_on: which images the report is on, such as "test".
@@ -131,6 +127,8 @@ class Run:
                 f"{checkpoint.path} is damaged: its history is not of "
                 f"{', '.join(histories.MEASURES)}"
             )
+        # An epoch under way is ended first.
+        self.stalled = not self.start_batch and histories.stalled(self.history, options.patience)
         self.drawn_with: dict[str, str | bool] = {}
         self.reported_on = "test"
         self._command = command
@@ -160,13 +158,29 @@ class Run:
         now = self.remembered[name]
         return self.checkpoint is not None and self.checkpoint.options.get(name, now) != now
 
-    def count(self, images: int) -> None:
-        """Remembers the number of training images.
+    def begin(self, recipe: Recipe, data: Dataset) -> None:
+        """Remembers what is trained by and on, and makes sure that the run can go on with it.
+
+        Args:
+            recipe: as it is trained by.
+            data: what is trained and validated on.
 
         Raises:
-            UserError: the run goes on amid an epoch of another number of images, which came in
-                another order.
+            UserError: the checkpoint was trained by another recipe, to tell other classes apart,
+                or up to a batch of other images; the devices cannot divide a batch among them; or
+                another process of the run has other options, images, packages or another
+                checkpoint.
         """
+        self._follow(recipe)
+        self._recognise(data)
+        self._count(len(data.train_images))
+        self.devices.refuse_undivided(recipe.batch_size, len(data.train_images))
+        self._refuse_different(data)
+        if data.final_images is None:
+            parts = {"": "validation", "held out": "held-out"}
+            self.reported_on = parts.get(data.test_part, "test")
+
+    def _count(self, images: int) -> None:
         self.remembered["images"] = images
         # What was written by earlier versions does not say how many there were.
         too_few = self.start_batch >= max(1, images // self.options.batch_size)
@@ -186,12 +200,7 @@ class Run:
                 f"{LEAVE_IT_OUT}"
             )
 
-    def follow(self, recipe: Recipe) -> None:
-        """Remembers the recipe that the run trains by.
-
-        Raises:
-            UserError: the run goes on from a checkpoint that was trained by another recipe.
-        """
+    def _follow(self, recipe: Recipe) -> None:
         parts = {
             part: value
             for part, value in dataclasses.asdict(recipe).items()
@@ -207,13 +216,8 @@ class Run:
                 )
         self.remembered["recipe_parts"] = parts
 
-    def recognise(self, data: Dataset) -> None:
-        """Remembers what the run is trained on, where that is in files which a person may change.
-
-        Raises:
-            UserError: the run goes on from a checkpoint that tells other classes apart.
-        """
-        if data.fingerprint is None:
+    def _recognise(self, data: Dataset) -> None:
+        if data.fingerprint is None:  # not in files that a person may change
             return
         found = {"classes": list(data.label_names), "fingerprint": data.fingerprint}
         trained = found | (self.checkpoint.options if self.checkpoint else {})
@@ -227,15 +231,7 @@ class Run:
             print("note: the pictures are not those that this run was begun with")
         self.remembered |= found
 
-    def refuse_different(self, data: Dataset) -> None:
-        """Makes sure that all processes of the run are about to do the same.
-
-        Args:
-            data: what it is trained and validated on.
-
-        Raises:
-            UserError: another one has other options, images, packages or another checkpoint.
-        """
+    def _refuse_different(self, data: Dataset) -> None:
         labels = [data.train_labels, data.test_labels]
         what = {
             # Each machine may have a copy of the images in a place of its own, or another working
@@ -258,8 +254,7 @@ class Run:
             return
         ours = histories.rows(self.history)[:1]
         best = best_path(folder)
-        found = [*checkpoints(folder).values(), *checkpoints_under_way(folder).values()]
-        for path in (*found, *([best] if best.exists() else [])):
+        for path in (*checkpoints(folder).values(), *([best] if best.exists() else [])):
             try:
                 begun = histories.rows(read_checkpoint(path).history)[:1]
             except UserError:
@@ -336,7 +331,9 @@ class Run:
                     f"{self.files.history} belongs to another run than the one that goes on here: "
                     "give this one another output folder"
                 )
-            nothing_left = self.checkpoint and self.start_epoch == self.options.epochs
+            nothing_left = self.checkpoint and (
+                self.stalled or self.start_epoch == self.options.epochs
+            )
             if nothing_left and self.start_epoch < histories.epochs(found):
                 raise UserError(
                     f"{self.files.history} has {histories.epochs(found)} epochs, and nothing is "
@@ -347,10 +344,10 @@ class Run:
             self._refuse_others_checkpoints()
             return
         # A run that has not reached its first checkpoint has none of these, resumed or not.
-        under_way = (epoch for epoch, _ in checkpoints_under_way(self.checkpoints))
-        if found := {*checkpoints(self.checkpoints), *under_way}:
+        if found := checkpoints(self.checkpoints):
+            epoch, _ = max(found)
             raise UserError(
-                f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {max(found)}: "
+                f"{self.checkpoints} holds checkpoints of an earlier run up to epoch {epoch}: "
                 f"{another} or folder of checkpoints"
             )
         if (best := best_path(self.checkpoints)).exists():
@@ -439,7 +436,10 @@ class Run:
             mistakes = dict(zip(worst.tolist(), test_images[worst], strict=True))
             seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
             kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
-            kept.write(self.files.predictions)
+            if kept.readable:
+                kept.write(self.files.predictions)
+            else:
+                print("note: there are too many predictions to keep, or to show on the page")
             finished = FinishedRun.read(self.output, self.name)
             finished.write_curve()
             finished.write_page()

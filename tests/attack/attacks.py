@@ -38,10 +38,10 @@ from resealed import reseal
 from test_corruption import damaged
 
 from pipeline.errors import UserError
+from pipeline.evaluation.comparison import ComparedRun
 from pipeline.evaluation.comparison_html import comparison_html
 from pipeline.evaluation.finishedrun import FinishedRun, KeptPredictions, read_record
 from pipeline.evaluation.predictions import Predictions
-from pipeline.figures.comparison import ComparedRun
 from pipeline.files.atomic import write_atomically
 from pipeline.files.fileset import finish_interrupted, published_together
 from pipeline.files.lock import lock
@@ -169,9 +169,8 @@ def forged_states(folder: Path) -> Attempt:
     recipe = experiment.recipes["plain"]
     options, *_ = parse_training(parser, experiment, first)
     run = Run(experiment, options, script=parser.prog)
-    run.follow(recipe)
     data = dataclasses.replace(toy.read(), fingerprint="0" * 32)
-    run.recognise(data)
+    run.begin(recipe, data)
     history = {measure: [1.5, 1.0] for measure in MEASURES}
     whole = json.dumps({"epoch": 2, "history": history, "options": run.remembered}).encode()
     del run
@@ -189,8 +188,7 @@ def forged_states(folder: Path) -> Attempt:
         except SystemExit as end:  # the parser has complained in one line
             raise UserError(f"the parser ended with status {end.code}") from end
         run = Run(experiment, options, checkpoint, parser.prog, locks=locks)
-        run.follow(recipe)
-        run.recognise(data)
+        run.begin(recipe, data)
         architecture = dataclasses.replace(
             experiment.architecture, stages=options.stages, filters=options.filters
         )
