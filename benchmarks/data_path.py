@@ -32,7 +32,7 @@ from pipeline.errors import UserError
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pipeline.batches import EvaluationBatches, TrainingBatches
+    from pipeline.batches import TrainingBatches
     from pipeline.io.dataset import Dataset
 
 DEFAULT_FOLDER = "../datasets"
@@ -92,6 +92,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
     import numpy as np
 
     from benchmarks import original
+    from pipeline.batches import EvaluationBatches
     from pipeline.io.cifar10 import read_cifar10
     from pipeline.io.dataset import Dataset
     from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
@@ -138,7 +139,10 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
         opened = HDF5DatasetGenerator(new)
         contents = (opened.images, opened.labels)
         data = Dataset(*contents, *contents, opened.class_names, colour[::-1])
-        training, evaluation = _batches(data, config.FAITHFUL)
+        training = _batches(data, config.FAITHFUL)
+        evaluation = EvaluationBatches(
+            *contents, BATCH_SIZE, MeanPreprocessor(data.mean).preprocess, WORKERS
+        )
 
         def original_batches(augmentation: dict | None = None) -> Iterator:
             return original.hdf5_batches(old, colour, classes, BATCH_SIZE, augmentation)
@@ -160,7 +164,7 @@ def rows(cifar10: Path, tiny_imagenet: Path, repeats: int, count: int = 10_000) 
 
     # CIFAR-10: arrays to batches
     data = read_cifar10(str(cifar10))
-    training, _ = _batches(data, cifar10_config.FAITHFUL)
+    training = _batches(data, cifar10_config.FAITHFUL)
     centred = MeanPreprocessor(data.mean).preprocess(data.train_images)
     theirs = original.array_batches(
         centred, data.train_labels, 10, BATCH_SIZE, cifar10_config.FAITHFUL.affine
@@ -196,7 +200,7 @@ def _a_core(data: Dataset, repeats: int) -> list[Row]:
         return len(OPERATIONS) * len(images)
 
     def batches(recipe: Recipe) -> int:
-        training, _ = _batches(data, recipe, workers=1)
+        training = _batches(data, recipe, workers=1)
         return _exhaust(training[step] for step in range(OUR_STEPS))
 
     rates = _rates(repeats, lambda: sum(ours() for _ in range(STEPS)), theirs)
@@ -211,9 +215,7 @@ def _a_core(data: Dataset, repeats: int) -> list[Row]:
     return measured
 
 
-def _batches(
-    data: Dataset, recipe: Recipe, workers: int = WORKERS
-) -> tuple[TrainingBatches, EvaluationBatches]:
+def _batches(data: Dataset, recipe: Recipe, workers: int = WORKERS) -> TrainingBatches:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.training.assembly import make_training
 
