@@ -33,10 +33,13 @@ def test_a_mean_that_is_given_is_kept(digits):
             {"train_labels": np.array([[0], [1], [0], [1]])},
             r"not int64 of shape \(4, 1\)",
         ),
-        ({"train_labels": np.array([0, 1, 0])}, r"labels of 4 images .* of shape \(3,\)"),
+        (
+            {"train_labels": np.array([0, 1, 0])},
+            r"need as many labels, .* of shape \(3,\)",
+        ),
         (
             {"train_labels": np.array([0.0, 1.0, 0.0, 1.0])},
-            "in one dimension, not float64",
+            "of one dimension, not float64",
         ),
         ({"train_labels": np.array([1, 2, 1, 2])}, "from 0 to 1, as .* 2 names, not from 1 to 2"),
         ({"test_labels": np.array([0, -1, 0, 1])}, "not from -1 to 1"),

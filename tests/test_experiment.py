@@ -193,6 +193,17 @@ def test_callbacks_of_ones_own_hear_of_every_epoch_once_it_is_safe(tmp_path):
     assert Tracker.heard == pytest.approx(result.history["val_accuracy"])
 
 
+def test_resuming_does_not_take_another_runs_checkpoint_for_ones_own(tmp_path):
+    folder = {"output": str(tmp_path), "resume": True}
+    train(toy.experiment(), Options(**folder))
+    with pytest.raises(UserError, match="is of a run with script toy, and this one has other"):
+        train(replace(toy.experiment(), name="other"), Options(**folder, epochs=2))
+    fancy = replace(toy.experiment(), recipes={"fancy": toy.RECIPE})
+    with pytest.raises(UserError, match="is of a run with recipe plain, and this one has fancy"):
+        train(fancy, Options(**folder, epochs=2))
+    assert len(train(toy.experiment(), Options(**folder, epochs=2)).history["loss"]) == 2
+
+
 def test_a_run_in_a_thread_of_its_own_records_all_that_its_result_depends_on(tmp_path):
     options = Options(output=str(tmp_path), class_weights="balanced", patience=3)
     with ThreadPoolExecutor(1) as threads:

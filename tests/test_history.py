@@ -103,7 +103,20 @@ def test_another_programs_history_may_have_whole_numbers_and_measures_of_its_own
     assert histories.read_keras_history(path) == {"loss": [2.0, 1.5], "accuracy": [0.0, 1.0]}
 
 
-@pytest.mark.parametrize("text", ["[]", '{"loss": 1}', '{"loss": ["high"]}', '{"loss": [NaN]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"loss": 1}',
+        '{"loss": "12"}',
+        '{"loss": {"0": 1.9}}',
+        '{"loss": ["0.5"]}',
+        '{"loss": [true]}',
+        '{"loss": [NaN]}',
+        '{"loss": [1%s]}' % (400 * "0"),
+        '{"loss": [1, 2], "acc": [0]}',
+    ],
+)
 def test_what_is_no_history_of_another_program_is_refused(tmp_path, text):
     (tmp_path / "history.json").write_text(text)
     with pytest.raises(UserError, match="is not a history of lists of numbers"):

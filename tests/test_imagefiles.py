@@ -293,6 +293,18 @@ def test_what_decoders_note_of_a_picture_that_is_whole_is_no_damage(tmp_path, ph
         assert read([str(tmp_path / name)])[1] == {}
 
 
+def test_but_damage_of_the_picture_in_a_tiff_is(tmp_path, photo):
+    Image.open(photo).save(tmp_path / "whole.tiff", compression="jpeg")
+    whole, files = (tmp_path / "whole.tiff").read_bytes(), []
+    for seed in range(20):
+        rng, content = np.random.default_rng(seed), bytearray(whole)
+        for place in rng.integers(len(whole) // 3, 2 * len(whole) // 3, 8):
+            content[place] = rng.integers(256)
+        files.append(str(tmp_path / f"{seed}.tiff"))
+        Path(files[-1]).write_bytes(content)
+    assert len(read(files)[1]) > 10
+
+
 def test_so_many_pictures_are_decoded_at_a_time_as_memory_holds_easily(photo):
     for size, most in ((SIZE, 12), (3000, 2)):
         shape = (size, size)

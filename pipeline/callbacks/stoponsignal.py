@@ -26,7 +26,8 @@ class StopOnSignal(keras.callbacks.Callback):
 
     Used as a context manager around `fit` and as one of its callbacks. A second signal, more
     than `ONE_REQUEST` later, ends the process at once, with the status 128 + its number. A run that
-    ignores SIGHUP, as under nohup, goes on ignoring it.
+    ignores SIGHUP, as under nohup, goes on ignoring it. Outside the main thread, which alone Python
+    tells of signals, it heeds none; `agreed` is asked all the same.
 
     Python's own signal handlers wait until a batch, or the compilation before it, has returned. A
     thread that reads the interpreter's wake-up pipe answers, and counts, immediately.

@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from pipeline.errors import NetworkError, UserError, one_line
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.nn.spec import Architecture
-from pipeline.training.experiment import REMEMBERED, Experiment, Options
+from pipeline.training.experiment import OF_THE_NETWORK, REMEMBERED, Experiment, Options
 
 if TYPE_CHECKING:
     from pipeline.files.modelfile import Checkpoint
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
-# which images they have not seen.
-OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
 # What options were called by earlier versions, whose checkpoints still have them.
 FORMER_NAMES = {"hdf5": "data"}
 

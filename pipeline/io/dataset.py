@@ -76,10 +76,11 @@ class Dataset:
     def _check(self, images: Images, labels: np.ndarray) -> None:
         if isinstance(images, np.ndarray) and images.dtype != np.uint8:
             raise UserError(f"images are to be uint8, from 0 to 255, not {images.dtype}")
+        labels = np.asarray(labels)
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise UserError(
-                f"labels of {len(images)} images are to be as many integers in one dimension, not "
-                f"{labels.dtype} of shape {labels.shape}"
+                f"{len(images)} images need as many labels, integers in an array of one dimension, "
+                f"not {labels.dtype} of shape {labels.shape}"
             )
         names = len(self.label_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < names:

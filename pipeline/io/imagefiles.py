@@ -38,7 +38,7 @@ REDUCTIONS = {
 # What decoders say of images that are whole: of colour profiles and notes that they do not know.
 _HARMLESS = re.compile(
     r"^(libpng warning: (?!IDAT).*|TIFF\w+: Warning, .*"  # OpenCV 4's words for TIFF, and 5's:
-    r"|\[ WARN:\S+ global grfmt_tiff\.cpp:\d+ TIFF_Warning .*)$",
+    r"|\[ WARN:\S+ global grfmt_tiff\.cpp:\d+ TIFF_Warning TIFF\w+: .*)$",
     re.MULTILINE,
 )
 

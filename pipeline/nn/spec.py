@@ -62,10 +62,11 @@ class Architecture:
         if self.family != "resnet":
             return
         check_stages(self.stages, self.filters)
+        # oneDNN's gradient of a strided 1x1 convolution on one core, by TensorFlow 2.21.
         if any(number < 8 for number in self.filters[1:-1]):
             raise NetworkError(
-                f"filters of a stage that another follows must be at least 8, not {self.filters}: "
-                "on fewer, oneDNN writes beyond its memory on a single core"
+                f"every stage but the last needs at least 8 filters, not {self.filters}: training "
+                "with fewer can corrupt memory"
             )
 
     def spec(

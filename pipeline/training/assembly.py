@@ -166,7 +166,7 @@ def make_classifier(
     else:
         warmup_steps = (recipe.warmup_epochs or 0) * steps_per_epoch
         rate = warmup_cosine(recipe.learning_rate, recipe.epochs * steps_per_epoch, warmup_steps)
-    # Of the first step's weights less than 1% is left in the average at the end of a run.
+    # At the end of a run about 1% of the average is the first step's weights, or less.
     steps = recipe.epochs * steps_per_epoch
     ema = min(recipe.ema, steps / (steps + 5))
     optimizer = keras.optimizers.SGD(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
 FORGOTTEN = {"output", "checkpoints", "resume", "checkpoint_minutes", "workers", "devices"}
 OF_PHOTOGRAPHS = {"network", "size", "holdout"}
 
+# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
+# which images they have not seen.
+OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -247,6 +251,7 @@ def train(
     from pipeline import backend
     from pipeline.evaluation.predictions import predict
     from pipeline.files.checkpoints import newest_checkpoint
+    from pipeline.files.lock import lock, real
     from pipeline.files.modelfile import load_body
     from pipeline.training.assembly import make_classifier, make_evaluation, make_training
     from pipeline.training.history import epochs
@@ -255,8 +260,6 @@ def train(
 
     options = experiment.resolve(options or Options())
     options = replace(options, precision=keras.config.dtype_policy().name)
-    if options.resume and checkpoint is None:
-        checkpoint = newest_checkpoint(Path(options.checkpoints))
     recipe = replace(
         experiment.recipes[options.recipe],
         epochs=options.epochs,
@@ -264,6 +267,12 @@ def train(
         learning_rate=options.learning_rate,
     )
     devices = backend.available_devices(options.devices)
+    if options.resume and checkpoint is None:
+        folder, locks = real(Path(options.checkpoints)), dict(locks or {})
+        if devices.chief and folder not in locks and folder.is_dir():
+            # First: what another run writes after the reading would be trained once more.
+            locks[folder] = lock(folder)
+        checkpoint = newest_checkpoint(Path(options.checkpoints))
     run = Run(experiment, options, checkpoint, script, command, locks, devices)
 
     if devices.chief:

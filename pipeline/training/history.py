@@ -98,10 +98,12 @@ def read_keras_history(path: str | Path) -> History:
     try:
         found = json.loads(read_regular(path, BYTES_LIMIT))
         named = {old_names.get(name, name): values for name, values in found.items()}
-        # Numbers may be whole, as JavaScript writes them, and those of the rate missing.
-        history = {name: [float(v) for v in named[name]] for name in MEASURES if name in named}
+        history = {name: named[name] for name in MEASURES if name in named}
+        for values in filter(lambda values: isinstance(values, list), history.values()):
+            # Whole numbers, as JavaScript writes them.
+            values[:] = [float(value) if type(value) is int else value for value in values]
         checked(history)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not a history of lists of numbers ({error})") from error
     if not history:
         raise UserError(f"{path} has none of {', '.join(MEASURES)}")

@@ -32,7 +32,7 @@ from pipeline.files.modelfile import (
 )
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.training import history as histories
-from pipeline.training.experiment import Experiment, Options
+from pipeline.training.experiment import OF_THE_NETWORK, Experiment, Options
 from pipeline.training.history import History
 from pipeline.training.recipe import Recipe
 
@@ -145,6 +145,8 @@ class Run:
         self._refuse_to_overwrite()
         if checkpoint:
             checkpoint.refuse_past(options.epochs)
+            if script is None:  # a script's command line has done so
+                self._refuse_another_run()
         if self.start_batch:
             self._refuse_other_order()
         if self._model_path and self.devices.chief:
@@ -190,6 +192,16 @@ class Run:
                 f"{self.checkpoint.path} was written amid an epoch of {before} images, and there "
                 f"are {images} now: go on with those, or {LEAVE_IT_OUT}"
             )
+
+    def _refuse_another_run(self) -> None:
+        trained = self.checkpoint.options
+        ours = json.loads(json.dumps(self.remembered))
+        for name in ("script", *OF_THE_NETWORK):
+            if name in ours and trained.get(name, ours[name]) != ours[name]:
+                raise UserError(
+                    f"{self.checkpoint.path} is of a run with {name} {trained[name]}, and this one "
+                    f"has {ours[name]}: give it an output folder of its own"
+                )
 
     def _refuse_other_order(self) -> None:
         for name in filter(self.changed, ("batch_size", "seed")):
