@@ -75,7 +75,7 @@ def test_what_an_untrusted_checkpoint_says_of_itself_is_shown_so(
     parser.prog = "it.py"
     argv = ["-o", str(tmp_path), "--resume", "--data", str(tmp_path)]
     options, checkpoint, locks = parse_training(parser, toy, argv)
-    Run(toy, options, checkpoint, locks=locks)
+    Run(toy, options, checkpoint, "it.py", locks=locks)
     printed = capsys.readouterr().out
     assert f"  --data: {SHOWN} -> {tmp_path}\n" in printed
     assert f"  backend: {SHOWN} -> " in printed
