@@ -193,7 +193,7 @@ def test_no_network_is_built_that_a_checkpoint_has_not_the_weights_of(checkpoint
     path = checkpoint_with(STATE | {"history": {}, "options": STATE["options"] | large})
     options, checkpoint = resumed(tmp_path)
     with pytest.raises(UserError, match=f"{path} .* too few weights for it"):
-        train(experiment(), options, checkpoint)
+        train(experiment(), options, checkpoint, script="train.py")
 
 
 @pytest.mark.parametrize("name", ["output", "checkpoints", "resume", "run_options"])
