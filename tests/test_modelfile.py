@@ -332,6 +332,11 @@ def test_a_file_of_an_earlier_version_lists_the_weights_in_texts_of_variable_len
     assert_same_values(values(restored), values(model))
 
 
+def test_keras_reads_the_names_as_they_are_written_here(checkpoint, model):
+    loaded = keras.models.load_model(checkpoint, compile=False)
+    assert_same_values(loaded.get_weights(), model.network.get_weights())
+
+
 def test_forged_at_random_a_checkpoint_is_read_or_refused_in_one_line(checkpoint, tiny_network):
     """That is, with a checksum that is right, so that HDF5 gets to see the damage."""
     whole = checkpoint.read_bytes()[:-SEAL_BYTES]
