@@ -31,10 +31,11 @@ CLASSICAL = Recipe(
     flip="random",
 )
 # After ffcv's of 16 epochs (arXiv:2306.12517): on 160 pixels, in the end on 192; evaluated on 224.
+# Its learning rate is 1.7 for a batch of 8 x 512 images.
 FAST = replace(
     CLASSICAL,
     epochs=16,
-    learning_rate=0.425,
+    learning_rate=0.106,
     label_smoothing=0.1,
     growth={"first": 160 / 224, "last": 192 / 224, "since": 0.65, "until": 0.8},
 )

@@ -41,8 +41,16 @@ FAITHFUL = Recipe(
     module_reg=1e-4,  # as in the published runs
     momentum=0.9,
     nesterov=True,
-    # Rotation and shear in degrees, zoom and shift as fractions of the image's size.
-    affine={"rotation": 18, "zoom": 0.15, "shift": 0.2, "shear": 0.15, "flip": True},
+    # Rotation and shear in degrees, zoom and shift as fractions of the image's size. The original
+    # trained with Keras 2.1, which takes its 0.15 for radians, and the nearest pixels.
+    affine={
+        "rotation": 18,
+        "zoom": 0.15,
+        "shift": 0.2,
+        "shear": 8.594,
+        "flip": True,
+        "nearest": True,
+    },
 )
 MODERN = Recipe(
     epochs=100,

@@ -174,3 +174,12 @@ def test_the_result_is_written_however_the_images_lie_in_memory(form):
 def test_ranges_that_make_no_sense_are_refused(ranges, message):
     with pytest.raises(ValueError, match=message):
         AffineAugmenter(**ranges)
+
+
+def test_the_nearest_pixels_are_taken_if_asked_for():
+    images = np.random.default_rng(0).normal(size=(20, 16, 16, 3)).astype(np.float32)
+    ours = AffineAugmenter(**RANGES, nearest=True)(images, np.random.default_rng(1))
+    for image, transformed in zip(images, ours, strict=True):
+        pixels = {pixel.tobytes() for pixel in image.reshape(-1, 3)}
+        assert {pixel.tobytes() for pixel in transformed.reshape(-1, 3)} <= pixels
+    assert not np.array_equal(ours, images)

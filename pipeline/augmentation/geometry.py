@@ -36,8 +36,7 @@ class AffineAugmenter:
     """Draws one affine transform an image and resamples the image once.
 
     The transform is the one of Keras's former ImageDataGenerator: rotation, shift, shear and zoom
-    about the image's centre, then the flip, with bilinear interpolation and the nearest edge pixel
-    repeated outside.
+    about the image's centre, then the flip, with the nearest edge pixel repeated outside.
 
     Args:
         rotation: largest angle, in degrees, either way.
@@ -45,6 +44,8 @@ class AffineAugmenter:
         shift: largest shift either way, as a fraction of height and of width.
         shear: largest shear angle, in degrees, either way.
         flip: whether every second image, at random, is mirrored left to right.
+        nearest: whether the nearest pixel is taken, as by Keras up to 2.1, instead of bilinear
+            interpolation.
 
     Raises:
         ValueError: a range is negative, or `zoom` is not below 1.
@@ -57,6 +58,7 @@ class AffineAugmenter:
         shift: float = 0.0,
         shear: float = 0.0,
         flip: bool = False,
+        nearest: bool = False,
     ):
         if min(rotation, zoom, shift, shear) < 0 or zoom >= 1:
             raise ValueError(
@@ -65,6 +67,7 @@ class AffineAugmenter:
             )
         self.rotation, self.zoom, self.shift, self.shear = rotation, zoom, shift, shear
         self.flip = flip
+        self._interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Transforms each image of a batch by a transform of its own.
@@ -78,7 +81,7 @@ class AffineAugmenter:
         """
         count, rows = rows_of(images, rng)
         matrices = self.draw_matrices(count, *images.shape[1:3], rng)[rows]
-        return warp(images, matrices, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+        return warp(images, matrices, self._interpolation, cv2.BORDER_REPLICATE)
 
     def draw_matrices(
         self, count: int, height: int, width: int, rng: np.random.Generator

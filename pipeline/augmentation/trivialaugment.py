@@ -18,8 +18,8 @@ X, Y = 0, 1
 class TrivialAugment:
     """Applies to an image one operation of `OPERATIONS`, at a random strength (arXiv:2103.10158).
 
-    The operations and their ranges are the paper's wide ones. What a geometric one brings in from
-    outside the image is black.
+    The operations and their wide ranges are the paper's, in torchvision's reading of them. What a
+    geometric one brings in from outside the image is black.
 
     Args:
         probability: that an image is chosen.
