@@ -12,9 +12,10 @@ from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 from pipeline.training.assembly import make_classifier
+from pipeline.training.averaging import averaging_momentum
 from pipeline.training.experiment import Options, train
 
-RECIPE = replace(toy.RECIPE, epochs=2, nesterov=True, ema=0.5)
+RECIPE = replace(toy.RECIPE, epochs=2, nesterov=True, ema=0.3)
 TOY = toy.experiment(RECIPE)
 
 
@@ -81,8 +82,11 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
     )
     assert len(weights) == 6
     average = weights[0]
-    for step in weights[1:]:
-        average = [0.5 * old + 0.5 * new for old, new in zip(average, step, strict=True)]
+    for step, after in enumerate(weights[1:], 1):
+        momentum = min(0.3, step / (step + 9))
+        average = [
+            momentum * old + (1 - momentum) * new for old, new in zip(average, after, strict=True)
+        ]
     for ours, expected in zip(seen["model"], average, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
     # Among the optimizer's variables, at the averages' place, are the weights after the last step.
@@ -95,11 +99,18 @@ def test_a_checkpoint_is_the_averages_and_what_training_goes_on_with(classifier,
     assert_same(values(model.statistics), seen["averages"])
 
 
-def test_at_the_end_of_a_short_run_little_of_the_average_is_its_first_weights(classifier):
-    for epochs, most in ((1, 0.06), (3, 0.02), (100, 0.01)):
-        ema = classifier(replace(RECIPE, ema=0.999, epochs=epochs)).optimizer.ema_momentum
-        assert ema ** (3 * epochs) < most
-    assert classifier(replace(RECIPE, ema=0.999, epochs=2000)).optimizer.ema_momentum == 0.999
+@pytest.mark.jax
+def test_whenever_a_run_ends_little_of_the_average_is_its_first_weights():
+    of_the_first = 1.0
+    for step in range(1, 200):
+        momentum = float(averaging_momentum(0.999, step))
+        of_the_first *= momentum
+        if step >= 4:
+            assert of_the_first < 0.005
+    assert momentum == pytest.approx(199 / 208)
+    assert float(averaging_momentum(0.999, 0)) == 0
+    assert float(averaging_momentum(0.999, 8990)) < 0.999
+    assert float(averaging_momentum(0.999, 8992)) == np.float32(0.999)
 
 
 @pytest.mark.jax
@@ -130,5 +141,19 @@ def test_a_checkpoint_from_before_the_statistics_were_averaged_still_goes_on(go_
     model = classifier()
     read_checkpoint(path).restore(model)
     assert_same(values(model.averages), values(model.statistics))
+    assert float(model.steps) == int(model.optimizer.iterations) > 1
     go_on("run", 2)
     assert path.with_name("epoch_2.hdf5").exists()
+
+
+def test_the_steps_are_known_where_earlier_versions_kept_another_measure(go_on, classifier):
+    _, path = go_on("run", 1)
+    model = classifier()
+    read_checkpoint(path).restore(model)
+    steps = float(model.steps)
+    assert steps == int(model.optimizer.iterations) > 1
+    last = f"{len(model.averages):04}"
+    reseal(path, lambda file: file["training/averages"][last].__setitem__((), 0.25))
+    model = classifier()
+    read_checkpoint(path).restore(model)
+    assert float(model.steps) == steps

@@ -104,6 +104,9 @@ class Checkpoint:
         self._assign("optimizer", self.optimizer, classifier.optimizer.variables)
         if self.averages is not None:
             self._assign("averages", self.averages, _averages(classifier))
+            if classifier.averages and self.averages[-1] < 1:
+                # Earlier versions wrote another measure there than the number of steps.
+                classifier.steps.assign(classifier.optimizer.iterations)
         elif classifier.averages:  # written when statistics were not averaged yet
             classifier.start_averages()
 
@@ -265,7 +268,7 @@ def _fix_lengths(layers: h5py.Group) -> None:
 
 
 def _averages(classifier: Classifier) -> list:
-    return [*classifier.averages, classifier.share_of_start] if classifier.averages else []
+    return [*classifier.averages, classifier.steps] if classifier.averages else []
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

@@ -21,6 +21,7 @@ from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBat
 from pipeline.io.dataset import Dataset, Images
 from pipeline.io.photographs import Photographs
 from pipeline.nn.spec import NetworkSpec
+from pipeline.training.averaging import AveragingSGD
 from pipeline.training.classifier import Classifier
 from pipeline.training.recipe import Recipe
 from pipeline.training.schedule import (
@@ -166,15 +167,12 @@ def make_classifier(
     else:
         warmup_steps = (recipe.warmup_epochs or 0) * steps_per_epoch
         rate = warmup_cosine(recipe.learning_rate, recipe.epochs * steps_per_epoch, warmup_steps)
-    # At the end of a run about 1% of the average is the first step's weights, or less.
-    steps = recipe.epochs * steps_per_epoch
-    ema = min(recipe.ema, steps / (steps + 5))
-    optimizer = keras.optimizers.SGD(
+    optimizer = AveragingSGD(
         rate,
         momentum=float(recipe.momentum),
         nesterov=recipe.nesterov,
-        use_ema=ema > 0,
-        ema_momentum=ema,
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema,
     )
     network = spec.build(**_network_settings(recipe, spec))
     classifier = Classifier(

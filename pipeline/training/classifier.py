@@ -1,5 +1,6 @@
 """A network while it is trained."""
 
+import math
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from pipeline.batches import TrainingBatches
 from pipeline.nn.spec import NetworkSpec
+from pipeline.training.averaging import averaging_momentum
 
 # Batch normalization's moving statistics start at 0 and 1. Averaging them begins once no more than
 # this share of those values is left in them: a slow average would keep it for epochs.
@@ -41,8 +43,7 @@ class Classifier(keras.Model):
         network, spec: as above. The network shares its layers with this model.
         statistics: the moving statistics that are averaged; empty without `use_ema`.
         averages: their averages, in the same order.
-        share_of_start: how much of their start is left in the statistics, from 1 to 0; with
-            `use_ema` only.
+        steps: number of training steps, as float32; with `use_ema` only.
     """
 
     def __init__(
@@ -91,11 +92,10 @@ class Classifier(keras.Model):
             self.add_weight(shape=statistic.shape, name=f"average_{index}", **untrained)
             for index, statistic in enumerate(self.statistics)
         ]
-        self.share_of_start = self.add_weight(
-            shape=(), initializer="ones", name="share_of_start", **untrained
-        )
+        self.steps = self.add_weight(shape=(), initializer="zeros", name="steps", **untrained)
         self._momentum = momentum
-        self._statistics_momentum = max(layer.momentum for layer in normalizations)
+        slowest = max((layer.momentum for layer in normalizations), default=0.0)
+        self._first_step = math.ceil(math.log(SHARE_OF_START, slowest)) if slowest else 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         # After every batch Keras's JAX trainer keeps all arrays in this attribute. Looking through
@@ -136,15 +136,15 @@ class Classifier(keras.Model):
         """Lets the averages of statistics start from what the statistics are now."""
         for average, statistic in zip(self.averages, self.statistics, strict=True):
             average.assign(statistic)
-        self.share_of_start.assign(0.0)
+        self.steps.assign(self.optimizer.iterations)
 
     def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         """Returns logits, float32 (batch, classes). In training, brings the averages up to date."""
         logits = self._logits(images, training=training)
         if training and self.averages:
-            started = self.share_of_start <= SHARE_OF_START
-            momentum = ops.where(started, self._momentum, 0.0)
+            momentum = averaging_momentum(self._momentum, self.steps)
+            momentum = ops.where(self.steps >= self._first_step, momentum, 0.0)
             for average, statistic in zip(self.averages, self.statistics, strict=True):
                 average.assign(momentum * average + (1 - momentum) * statistic)
-            self.share_of_start.assign(self.share_of_start * self._statistics_momentum)
+            self.steps.assign(self.steps + 1)
         return logits

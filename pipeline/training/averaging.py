@@ -1,0 +1,40 @@
+"""Moving averages of the weights that are short at first, so that no early weights stay in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def averaging_momentum(highest: float, step: Any) -> keras.KerasTensor:
+    """Returns the momentum of a moving average in one step of training.
+
+    It rises from 0 to its highest: so far into a run, the average is over about a ninth of it. The
+    same rise as that of TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+
+    Args:
+        highest: the momentum of a long average, from 0 to 1.
+        step: number of steps before this one, a tensor or variable.
+    """
+    step = ops.cast(step, "float32")
+    return ops.minimum(highest, step / (step + 9))
+
+
+class AveragingSGD(keras.optimizers.SGD):
+    """SGD whose moving average of the weights has the momentum `averaging_momentum`.
+
+    With Keras's own, of one momentum for all steps, the average of a short run, or of one that is
+    stopped early, would be mostly the weights that the network was initialized with.
+    """
+
+    def _update_model_variables_moving_average(
+        self, trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        # Keras has no public name for it.
+        if not self.use_ema:
+            return
+        momentum = averaging_momentum(self.ema_momentum, self.iterations)
+        averages = self._model_variables_moving_average
+        for variable, average in zip(trainable_variables, averages, strict=True):
+            average.assign(momentum * average + (1 - momentum) * variable)
