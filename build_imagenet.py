@@ -5,7 +5,7 @@
 
 The folder is Kaggle's, or has train and val with a folder for each WordNet id. The pictures' bytes
 stay as they are, 145 GB, unless they are to be made smaller. Interrupted, killed or out of disk,
-the same command goes on where it was.
+the same command continues where it stopped.
 """
 
 from pathlib import Path
@@ -19,7 +19,8 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--dataset-path", default=config.DATASET, metavar="ROOT", help="default: %(default)s")
+    where = "folder of the data set (default: %(default)s)"
+    add("--dataset-path", default=config.DATASET, metavar="ROOT", help=where)
     add_packing_options(parser, f"ROOT/{config.HDF5}")
     args = parser.parse_args()
 

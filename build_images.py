@@ -6,7 +6,7 @@
 
 The photographs lie as for train_images.py, which trains on the packed ones exactly as on the
 folder. Their bytes stay as they are, unless they are to be made smaller. Interrupted, killed or out
-of disk, the same command goes on where it was.
+of disk, the same command continues where it stopped.
 """
 
 from pathlib import Path

@@ -21,7 +21,8 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--dataset-path", default=config.DATASET, metavar="ROOT", help="default: %(default)s")
+    where = "folder of the data set (default: %(default)s)"
+    add("--dataset-path", default=config.DATASET, metavar="ROOT", help=where)
     add("--hdf5", metavar="FOLDER", help=f"where the files go (default: ROOT/{config.HDF5})")
     add(
         "--test-per-class",
@@ -64,7 +65,7 @@ def main() -> None:
     files = (*FILES.values(), MEAN_JSON)
     if finish_interrupted(folder, files) and not args.overwrite:
         place = one_line(str(folder))
-        print(f"{place}: an earlier build was killed when all was written; here are its files")
+        print(f"{place}: an earlier build was killed after all was written: its files are here")
         return
     with published_together(folder, files, args.overwrite) as staging:
         # list

@@ -27,7 +27,14 @@ def main() -> None:
     # options
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("-m", "--model", type=existing_file, required=True, metavar="FILE", help="or checkpoint")
+    add(
+        "-m",
+        "--model",
+        type=existing_file,
+        required=True,
+        metavar="FILE",
+        help="model file or checkpoint",
+    )
     add("-f", "--format", required=True, choices=tuple(FORMATS))
     add("-o", "--output", required=True, metavar="FOLDER", help="new folder")
     add("--overwrite", action="store_true", help="replace an earlier export")

@@ -46,13 +46,13 @@ def main() -> None:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="file, folder, or - for one on stdin")
-    model = "or checkpoint (default: %(default)s)"
+    model = "model file or checkpoint (default: %(default)s)"
     add("-m", "--model", type=existing_file, default=MODEL, metavar="FILE", help=model)
-    add("--top", type=positive_int, default=5, metavar="N", help="classes shown (%(default)s)")
+    add("--top", type=positive_int, default=5, metavar="N", help="classes to show (%(default)s)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_true", help="print picture,rank,label,probability")
     output.add_argument("--json", action="store_true", help="print JSON")
-    add("--explain", metavar="FOLDER", help="new folder: where in each picture the evidence lies")
+    add("--explain", metavar="FOLDER", help="new folder: what in each picture decided (Grad-CAM)")
     args = parser.parse_args()
     folder = Path(args.explain) if args.explain else None
     if folder and folder.exists():

@@ -46,15 +46,15 @@ def main() -> None:
     parser = Parser(__doc__)
     add = parser.add_argument
     model = f"{config.DECAY.output}/{config.DECAY.model}"
-    named = "what to evaluate, a model or a checkpoint (default: %(default)s)"
+    named = "model file or checkpoint to evaluate (default: %(default)s)"
     add("-m", "--model", type=existing_file, default=model, metavar="FILE", help=named)
-    images = "on which images (default: %(default)s)"
+    images = "images to evaluate on (default: %(default)s)"
     add("--split", choices=("test", "val"), default="test", help=images)
     built = "where build_tiny_imagenet.py has put its files (default: %(default)s)"
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
-    photographs = "photographs, in a folder or packed, in the place of --hdf5"
+    photographs = "pictures, in a folder or packed, instead of --hdf5"
     add("--images", metavar="FOLDER", help=photographs)
-    add("--skip-bad", action="store_true", help="go on without pictures that cannot be used")
+    add("--skip-bad", action="store_true", help="leave out pictures that cannot be used")
     size = "images at a time (default: %(default)s)"
     add("--batch-size", type=positive_int, default=256, metavar="N", help=size)
     add("--save", metavar="FILE", help="keep predictions and labels in this file, as .npz")

@@ -30,7 +30,7 @@ def main() -> None:
     add("--over", type=Path, metavar="HISTORY", help=over)
     args = parser.parse_args()
     if not args.output.endswith(".html"):
-        parser.error(f"--output {args.output} is to be an .html file")
+        parser.error(f"--output {args.output} must be an .html file")
     found = list(dict.fromkeys(run for argument in args.runs for run in find(Path(argument))))
 
     # Only now, so that --help and wrong options are answered at once.
@@ -70,7 +70,9 @@ def find(path: Path) -> list[tuple[Path, str]]:
         names = sorted(file.name.removesuffix(OPTIONS) for file in path.glob(f"*{OPTIONS}"))
         names = [name for name in names if (path / f"{name}{HISTORY}").exists()]
         if not names:
-            raise UserError(f"{path} holds no run, which has a history .json and {OPTIONS}")
+            raise UserError(
+                f"{path} holds no run, which has a history, NAME.json, and NAME{OPTIONS}"
+            )
         return [(path, name) for name in names]
     for ending in (OPTIONS, HISTORY):
         if path.name.endswith(ending):

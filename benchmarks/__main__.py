@@ -199,7 +199,7 @@ def main() -> None:
     default = data_path.DEFAULT_FOLDER
     add("folder", nargs="?", default=default, metavar="FOLDER", help=data_path.FOLDER_HELP)
     add("--repeats", type=positive_int, default=5, metavar="N", help="turns (default: %(default)s)")
-    add("--seconds", type=positive_int, default=5, metavar="S", help="a turn lasts (5)")
+    add("--seconds", type=positive_int, default=5, metavar="S", help="of a turn (5)")
     add("--gpu", action="store_true", help="measure training on a GPU; needs no data")
     args = parser.parse_args()
     if args.gpu:

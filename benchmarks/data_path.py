@@ -51,7 +51,7 @@ def main() -> None:
     parser.prog = "python -m benchmarks.data_path"
     add = parser.add_argument
     add("folder", nargs="?", default=DEFAULT_FOLDER, metavar="FOLDER", help=FOLDER_HELP)
-    add("--images", type=positive_int, default=10_000, metavar="N", help="in a build (10000)")
+    add("--images", type=positive_int, default=10_000, metavar="N", help="images a build (10000)")
     add("--repeats", type=positive_int, default=5, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
     cifar10, tiny_imagenet = folders(args.folder)

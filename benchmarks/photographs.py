@@ -251,7 +251,7 @@ def main() -> None:
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="photographs, with a folder for each class")
     add("--size", type=positive_int, default=224, metavar="N", help="pixels (default: %(default)s)")
-    add("--images", type=positive_int, default=2000, metavar="N", help="a turn (2000)")
+    add("--images", type=positive_int, default=2000, metavar="N", help="images a turn (2000)")
     add("--repeats", type=positive_int, default=5, metavar="N", help="turns (default: %(default)s)")
     args = parser.parse_args()
 

@@ -22,7 +22,7 @@ class Row(NamedTuple):
 def markdown(rows: Sequence[Row]) -> str:
     """Returns a table of medians, and the median and the range of the repeats' ratios."""
     lines = [
-        "| work | here | beside | there | ratio | from - to | goal | reached |",
+        "| work | ours | compared with | theirs | ratio | from - to | goal | reached |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in rows:

@@ -1,7 +1,11 @@
 """Streams that can no longer be written to."""
 
+import errno
 import os
 from typing import TextIO
+
+# What writing fails with once the terminal, or the program that reads a pipe, is gone.
+NOBODY_READS = (errno.EIO, errno.EPIPE)
 
 
 def silence(stream: TextIO) -> None:

@@ -60,3 +60,9 @@ def test_nobody_waits_for_a_pipe_in_the_temporary_files_place(tmp_path):
     with specialfiles.at_once():
         write_atomically(tmp_path / "a.json", "new")
     assert (tmp_path / "a.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_what_cannot_be_a_file_is_named_in_an_error_of_the_system(path):
+    with pytest.raises(IsADirectoryError, match=r"Is a directory: '[./]'"):
+        write_atomically(path, "new")

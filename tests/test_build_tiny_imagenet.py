@@ -385,7 +385,7 @@ def test_after_a_kill_behind_the_last_byte_the_same_command_publishes_what_was_b
     hdf5 = root / "hdf5"
     (hdf5 / ".files_1").rename(hdf5 / ".complete")
     (hdf5 / ".current").unlink()
-    assert "an earlier build was killed when all was written" in build(*options(root))
+    assert "an earlier build was killed after all was written" in build(*options(root))
     assert len(opened(hdf5, "train").labels) == 18
     (hdf5 / ".files_1").rename(hdf5 / ".complete")
     assert "27 images" in build(*options(root, "--overwrite"))

@@ -77,7 +77,7 @@ def test_damaged_checkpoints_are_passed_over_with_a_line_each(folder, capsys):
 def test_a_folder_of_damaged_checkpoints_is_not_taken_for_an_empty_one(folder):
     for path in checkpoints(folder).values():
         damage(path)
-    with pytest.raises(UserError, match=f"{folder} has no checkpoint that is whole.*epoch_5.hdf5"):
+    with pytest.raises(UserError, match=f"{folder} has no intact checkpoint.*epoch_5.hdf5"):
         newest_checkpoint(folder)
 
 
@@ -85,7 +85,7 @@ def test_where_only_the_best_is_whole_it_is_named(folder, write_checkpoint):
     write_checkpoint(best_path(folder), 7)
     for path in checkpoints(folder).values():
         damage(path)
-    message = f"{best_path(folder)} is whole: copied to epoch_7.hdf5, it lets the run go on"
+    message = f"{best_path(folder)} is intact: copy it to epoch_7.hdf5 to continue"
     with pytest.raises(UserError, match=message):
         newest_checkpoint(folder)
 

@@ -275,7 +275,7 @@ def test_a_picture_of_another_size_is_named(png_folder, complaint):
 
 def test_a_test_class_without_training_images_is_named(png_folder):
     (png_folder / "test" / "unicorn").mkdir()
-    with pytest.raises(UserError, match=r"test has unicorn, which train has not"):
+    with pytest.raises(UserError, match=r"test has classes that train lacks: unicorn"):
         read_cifar10(str(png_folder))
 
 

@@ -28,7 +28,7 @@ def test_a_mean_that_is_given_is_kept(digits):
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"train_images": np.zeros((4, 8, 8, 3), np.float32)}, "are to be uint8, .* not float32"),
+        ({"train_images": np.zeros((4, 8, 8, 3), np.float32)}, "must be uint8, .* not float32"),
         (
             {"train_labels": np.array([[0], [1], [0], [1]])},
             r"not int64 of shape \(4, 1\)",

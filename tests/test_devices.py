@@ -1,6 +1,7 @@
 """A run divided among several devices is the run of one device, but for the order of sums."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,39 @@ run(r"{tmp_path}/less", 1, r"{tmp_path}/two/checkpoints/epoch_2.hdf5")
     assert_close(one, less)
 
 
+OVERFLOWS = """
+import keras
+from pipeline.backend import tensorflow_only
+
+inputs = keras.Input((2,))
+network = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
+strategy = tf.distribute.MirroredStrategy()
+with strategy.scope():
+    variable = keras.Variable([0.0, 0.0])
+    sgd = keras.optimizers.SGD(1.0, momentum=0.9)
+    optimizer = keras.optimizers.LossScaleOptimizer(sgd, initial_scale=4.0)
+    optimizer.build([variable])
+    tensorflow_only.use_fused_kernels(network, optimizer)
+
+@tf.function
+def step(where):
+    def apply():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        optimizer.apply([tf.where(replica == where, float("inf"), [4.0, 8.0])], [variable])
+    strategy.run(apply)
+
+for where in (1, 0, 2):
+    step(where)
+    print(json.dumps([v.numpy().tolist() for v in (variable, optimizer.dynamic_scale)]))
+"""
+
+
+@pytest.mark.thorough
+def test_a_step_is_left_out_whichever_replicas_gradients_overflow(divided):
+    _, after = divided(OVERFLOWS, "tensorflow")
+    assert after == [[[0, 0], 2], [[0, 0], 1], [[-8, -16], 1]]
+
+
 # what the devices cannot do
 
 
@@ -107,7 +141,15 @@ def test_a_batch_that_they_cannot_divide_is_refused_with_those_that_they_can(
 def test_more_devices_than_there_are_are_refused(backend, run_python):
     code = "from pipeline.backend import available_devices; available_devices(2)"
     done = run_python("-c", code, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu", XLA_FLAGS="")
-    assert f"2 devices are asked for, and Keras on {backend} can train on 1 here" in done.stderr
+    assert f"--devices 2, but Keras on {backend} can train on 1 here" in done.stderr
+
+
+def test_processes_with_unequal_numbers_of_devices_are_refused(monkeypatch):
+    jax_only = pytest.importorskip("pipeline.backend.jax_only")
+    found = [SimpleNamespace(process_index=process) for process in (0, 0, 0, 1, 1)]
+    monkeypatch.setattr(jax_only.jax, "devices", lambda: found)
+    with pytest.raises(UserError, match="has 3 devices, and the least of another is 2: every"):
+        jax_only.devices(None)
 
 
 # what is said of them

@@ -5,6 +5,7 @@ leads to the same checkpoint as a run that ends with that epoch; see test_script
 test_kill_storm.py.
 """
 
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -17,11 +18,13 @@ from toy import experiment, read
 
 from pipeline.errors import Interrupted, UserError
 from pipeline.files.checkpoints import newest_checkpoint
+from pipeline.files.modelfile import read_checkpoint
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
 from pipeline.nn.spec import Architecture
 from pipeline.training.assembly import make_training
 from pipeline.training.experiment import Options, train
+from pipeline.training.history import read_history
 
 pytestmark = pytest.mark.numerics
 
@@ -161,7 +164,7 @@ def test_with_another_number_of_images_an_epoch_under_way_is_refused(amid_an_epo
 
     record = Path(amid_an_epoch.output) / "toy_options.json"
     before = record.read_bytes()
-    with pytest.raises(UserError, match="amid an epoch of 24 images, and there are 25 now: go"):
+    with pytest.raises(UserError, match="within an epoch of 24 images, and there are 25 now: go"):
         train(experiment(reader=one_more), amid_an_epoch)
     assert record.read_bytes() == before
 
@@ -191,3 +194,15 @@ def test_patience_ends_a_run_where_it_ends_the_resumed_one(tmp_path, capsys):
     assert "has not risen for --patience 2: nothing is trained" in capsys.readouterr().out
     name = f"epoch_{last}.hdf5"
     assert (resumed / name).read_bytes() == (output / "checkpoints" / name).read_bytes()
+
+
+def test_a_report_in_another_folder_has_all_that_belongs_to_it(tmp_path):
+    trained = train(experiment(), Options(output=str(tmp_path / "run"), epochs=2, every=1))
+    earlier = read_checkpoint(tmp_path / "run" / "checkpoints" / "epoch_1.hdf5")
+    report = tmp_path / "report"
+    train(experiment(), Options(output=str(report), epochs=1), earlier)
+    history = read_history(report / "toy.json")
+    assert history == {name: values[:1] for name, values in trained.history.items()}
+    assert json.loads((report / "toy_options.json").read_text())["start_epoch"] == 1
+    for name in ("toy.csv", "toy.png", "toy.pdf", "toy_report.html", "toy_report.txt"):
+        assert (report / name).stat().st_size > 0

@@ -12,6 +12,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 from processes import run
 
@@ -254,3 +255,22 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_as_it_would_have_there(
     assert ours["loss"][0] == theirs["loss"][0]
     for measure in ("loss", "accuracy"):
         assert ours[measure] == pytest.approx(theirs[measure], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_the_batch_sizes_matter(error, tmp_path):
+    def fail(batch, logs=None):
+        raise error
+
+    failing = keras.callbacks.LambdaCallback(on_train_batch_begin=fail)
+    complaint = "not enough memory to train on 8 images at a time: choose a smaller --batch-size"
+    with pytest.raises(UserError, match=complaint):
+        train(toy.experiment(), Options(output=str(tmp_path / "run")), callbacks=[failing])

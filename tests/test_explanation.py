@@ -59,7 +59,7 @@ def test_no_evidence_is_no_error(network, images):
 def test_another_network_is_refused(images):
     inputs = keras.Input((SIZE, SIZE, 3))
     other = keras.Model(inputs, keras.layers.Flatten()(inputs), name="other")
-    with pytest.raises(UserError, match="other is no network of this project"):
+    with pytest.raises(UserError, match="other is not a network of this project"):
         class_maps(other, images, np.zeros(3, int))
 
 

@@ -244,10 +244,18 @@ def test_an_existing_folder_is_replaced_only_if_asked_for_and_if_it_is_an_export
     folder = tmp_path / "export"
     run("export.py", *export)
     (folder / "preprocess.json").write_text("old")
-    assert "exists already: overwrite it, or name a new folder" in refused("export.py", *export)
+    assert "exists already: --overwrite replaces it, or name a new folder" in refused(
+        "export.py", *export
+    )
     assert (folder / "preprocess.json").read_text() == "old"
     run("export.py", *export, "--overwrite")
     assert json.loads((folder / "preprocess.json").read_text())["format"] == "SavedModel"
+
+    network = tmp_path / "model.onnx"  # called as the network in an export is
+    network.write_text("a file")
+    options = [*export[:-1], network, "--overwrite"]
+    assert f"{network} is a file: name a new folder" in refused("export.py", *options)
+    assert network.read_text() == "a file"
 
     (folder / "thesis.txt").write_text("years of work")
     complaint = refused("export.py", *export, "--overwrite")

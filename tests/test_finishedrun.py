@@ -171,7 +171,7 @@ def test_predictions_of_an_earlier_end_are_left_out(output, tmp_path):
     assert (finished.kept, finished.text) == (None, None)
     page = finished.write_page().read_text()
     assert "50.00%" in page
-    assert "of the validation images are classified right" in page
+    assert "of the validation images are classified correctly" in page
 
 
 def test_a_page_that_cannot_be_written_does_not_cost_the_runs_end(tmp_path, capsys):

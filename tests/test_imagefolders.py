@@ -78,7 +78,7 @@ def test_a_class_with_too_few_images_to_hold_one_out_is_refused(tmp_path):
 def test_a_class_that_is_missing_in_training_is_refused(pets):
     root = pets("train", "val")
     shutil.rmtree(root / "train" / "bee")
-    with pytest.raises(UserError, match="val has bee, which train has not"):
+    with pytest.raises(UserError, match="val has classes that train lacks: bee"):
         read_image_folders(root, SIZE)
     (root / "train" / "bee").mkdir()
     with pytest.raises(UserError, match=r"train has no pictures in bee; pictures are .*\.png"):
@@ -115,6 +115,14 @@ def test_pictures_that_cannot_be_used_are_named_together_and_left_out_if_asked_f
     ):
         np.testing.assert_array_equal(images, np.delete(expected, missing, axis=0))
         np.testing.assert_array_equal(labels, np.delete(expected_labels, missing))
+
+
+def test_a_part_of_which_nothing_can_be_used_is_refused(pets):
+    root = pets("train", "test")
+    for picture in (root / "test").rglob("*.png"):
+        picture.write_bytes(b"")
+    with pytest.raises(UserError, match="/test has no pictures that can be used"):
+        read_image_folders(root, SIZE, skip_bad=True)
 
 
 def test_a_class_of_which_nothing_can_be_used_is_refused(pets):

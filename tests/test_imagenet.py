@@ -119,7 +119,7 @@ def remove_train(root):
 
 def add_unknown_class(root):
     shutil.copytree(root / "val" / IDS[0], root / "val" / "n09999999")
-    return "val has n09999999, which train has not"
+    return "val has classes that train lacks: n09999999"
 
 
 def remove_labels(root):

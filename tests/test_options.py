@@ -154,6 +154,8 @@ def test_resume_in_a_folder_in_use_takes_one_line_at_once(run_python, tmp_path):
         (("--learning-rate", "fast"), "'fast' is not a number"),
         (("--learning-rate", "0,01"), "'0,01' is not a number: write 0.01"),
         (("--filters", "8,8,16"), "'8,8,16' is not a whole number: no commas, and spaces"),
+        (("--output", ""), "argument --output: it is empty, as from a variable that is not set"),
+        (("--data=",), "argument --data: it is empty"),
         (("--learning_rate=0.1",), "--learning_rate=0.1; did you mean --learning-rate?"),
         (("--lr", "0.1"), "--lr 0.1; did you mean --learning-rate?"),
         (("--chekpoints", "a", "--sed", "1"), "did you mean --checkpoints --seed?"),

@@ -216,15 +216,15 @@ def test_without_the_bad_files_it_goes_on_if_asked_to(spoilt, capsys):
         (lambda folder: (folder / "zebra").mkdir(), "no pictures in zebra; pictures are .jpg,"),
         (
             lambda folder: (divided(folder, 5) / "val/zebra").mkdir(),
-            "val has zebra, which train has not",
+            "val has classes that train lacks: zebra",
         ),
         (
             lambda folder: shutil.copytree(divided(folder, 5) / "val/temple", folder / "val/zebra"),
-            "val has zebra, which train has not",
+            "val has classes that train lacks: zebra",
         ),
         (
             lambda folder: shutil.copytree(with_test(folder) / "val/temple", folder / "test/zebra"),
-            "test has zebra, which train has not",
+            "test has classes that train lacks: zebra",
         ),
         (
             lambda folder: (divided(folder, 5) / "val/temple").rename(folder / "val/flower/x"),
@@ -296,7 +296,8 @@ def test_the_same_picture_to_train_on_and_to_validate_on_is_told(folder, capsys)
     shutil.copy(folder / "train/flower/000.jpg", folder / "val/flower/copy.jpg")
     read(folder)
     (note,) = notes(capsys)
-    assert "1 times the same picture is to train on and to validate on" in note
+    assert "the same picture in both the training and the validation set, " in note
+    assert "which inflates the accuracy: 1, for example " in note
     assert "train/flower/000.jpg and " in note
     assert note.endswith("val/flower/copy.jpg")
 
@@ -306,13 +307,16 @@ def test_the_same_picture_to_train_on_and_to_test_on_is_told(folder, capsys):
     shutil.copy(folder / "train/flower/000.jpg", folder / "test/flower/copy.jpg")
     read(folder)
     (note,) = notes(capsys)
-    assert "1 times the same picture is to train on and to test on" in note
+    assert (
+        "the same picture in both the training and the test set, which inflates the accuracy: 1, "
+        in note
+    )
 
 
 def test_the_same_picture_in_two_classes_is_told(folder, capsys):
     shutil.copy(folder / "flower/000.jpg", folder / "temple/copy.jpg")
     read(folder)
-    assert any("is in two classes, one of which is wrong" in note for note in notes(capsys))
+    assert any("in two classes, one of which is wrong" in note for note in notes(capsys))
 
 
 def test_the_same_picture_twice_is_held_out_on_one_side(folder, capsys):
@@ -327,7 +331,7 @@ def test_files_of_other_kinds_are_told(folder, capsys):
     for name in ("a.heic", "b.heic", "notes.txt", ".DS_Store"):
         (folder / "flower" / name).touch()
     read(folder)
-    assert notes(capsys) == ["note: files of other kinds are left alone: .heic, .txt"]
+    assert notes(capsys) == ["note: ignored files of other kinds: .heic, .txt"]
 
 
 # what is remembered

@@ -138,7 +138,7 @@ def test_what_is_wrong_with_the_pictures_is_told_as_of_the_folder(folder, tmp_pa
     read(store)
     told = capsys.readouterr().out
     assert f"{store}: 2 classes, 33 pictures to train on, 8 to validate on, held out" in told
-    assert "note: 1 times the same picture is in two classes, one of which is wrong: " in told
+    assert "note: the same picture in two classes, one of which is wrong: 1, for example " in told
     with pytest.raises(UserError, match=r"40 of 41 pictures cannot be used|pictures cannot be"):
         read_photograph_folder(str(store), 4 * 160 + 1)
 
@@ -269,7 +269,7 @@ def test_a_store_that_is_whole_stays_as_it_is(folder, packed):
     pack(folder, packed)
     assert contents(packed) == before
     shutil.copy(folder / "flower/002.jpg", folder / "flower/new.jpg")
-    with pytest.raises(UserError, match="has a whole store already, of 40 of these 41 pictures"):
+    with pytest.raises(UserError, match="is complete already, with 40 of these 41 pictures"):
         pack(folder, packed)
     os.utime(folder / "flower/002.jpg")
     with pytest.raises(UserError, match="other pictures, or earlier versions of these: name an"):
@@ -280,7 +280,9 @@ def test_a_store_that_is_whole_stays_as_it_is(folder, packed):
 def test_pictures_of_another_folder_or_size_are_not_mixed_in(folder, packed, tmp_path):
     unfinished(packed)
     before = contents(packed)
-    with pytest.raises(UserError, match=r"has pictures of their own sizes: pack others into"):
+    with pytest.raises(
+        UserError, match=r"has pictures packed as they are: pack these alike, or into"
+    ):
         pack(folder, packed, short_side=64)
     write_photographs(tmp_path / "others", 3)
     with pytest.raises(UserError, match="other pictures, or earlier versions of these: name an"):
@@ -317,7 +319,7 @@ def test_a_whole_store_gets_no_pictures_that_have_been_mended_or_added(folder, t
     bad = folder / "flower/bad.jpg"
     bad.touch()
     pack(folder, tmp_path / "packed", skip_bad=True)
-    another = "has a whole store already, of 40 of these 41 pictures: name another folder"
+    another = "is complete already, with 40 of these 41 pictures: name another folder"
     shutil.copy(folder / "flower/001.jpg", bad)
     with pytest.raises(UserError, match=another):
         pack(folder, tmp_path / "packed")

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 
 import keras
@@ -124,6 +125,16 @@ def test_what_is_printed_after_a_failure_has_a_line_of_its_own(trained):
     with pytest.raises(RuntimeError):
         trained(stream, keras.callbacks.LambdaCallback(on_train_batch_end=fail))
     assert stream.getvalue().endswith("\n")
+
+
+def test_a_run_goes_on_though_nobody_reads_its_rows_any_more(trained):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = []
+    last = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch))
+    with open(writer, "w") as stream:
+        trained(stream, last, epochs=2)
+    assert ended == [0, 1]
 
 
 def test_an_epoch_of_one_batch_has_a_line_too(tiny_images):

@@ -88,7 +88,7 @@ def test_a_run_of_an_earlier_version_has_a_page_of_what_is_there(tmp_path):
     folder = shutil.copytree(PUBLISHED / "cifar10_16-16-32-64_decay", tmp_path / "run")
     run("report.py", folder)
     page = Page((folder / "resnet_cifar10_decay_report.html").read_text())
-    assert "85.68% of the validation images are classified right." in page.text
+    assert "85.68% of the validation images are classified correctly." in page.text
     assert "airplane 0.8406 0.8910 0.8650 1000" in page.text
     assert ["batch size", "128"] in page.rows
 

@@ -67,8 +67,9 @@ def page(mistakes):
 
 def test_the_result_stands_with_its_conditions(page):
     error = 100 * np.sqrt(0.5 * 0.5 / 6)
-    assert "a run 50.00% of 6 test images are classified right. One run, its last epoch (2); " in (
-        page.text
+    assert (
+        "a run 50.00% of 6 test images are classified correctly. One run, its last epoch (2); "
+        in (page.text)
     )
     assert f"a standard error of {error:.2f} points." in page.text
     calibration = f"{100 * PREDICTIONS.calibration_error():.2f} points (15 bins)."
@@ -80,7 +81,7 @@ def test_the_result_stands_with_its_conditions(page):
 def test_images_that_the_run_was_validated_on_are_not_called_test_images():
     record = RECORD | {"reported_on": "held-out"}
     page = Page(report_html("a run", HISTORY, record, PREDICTIONS))
-    assert "of 6 held-out images are classified right" in page.text
+    assert "of 6 held-out images are classified correctly" in page.text
     assert "test image" not in page.text
 
 
@@ -180,7 +181,7 @@ def test_many_classes_have_their_confusions_in_an_image_and_their_rank_5_stated(
     probabilities = np.eye(30, dtype=np.float32)
     probabilities[0] = probabilities[1]
     many = Page(report_html("run", HISTORY, {}, Predictions(probabilities, labels, names)))
-    assert "96.67% of 30 test images are classified right, 100.00% have the right class" in (
+    assert "96.67% of 30 test images are classified correctly, 100.00% have the right class" in (
         many.text
     )
     (drawn,) = [image for alt, image in many.images if alt.startswith("The confusion matrix")]
@@ -192,7 +193,7 @@ def test_many_classes_have_their_confusions_in_an_image_and_their_rank_5_stated(
 def test_a_run_without_mistakes_says_so():
     right = Predictions(np.eye(3, dtype=np.float32)[LABELS], LABELS, NAMES)
     flawless = Page(report_html("run", {}, {}, right))
-    assert "There are none: every test image is classified right." in flawless.text
+    assert "There are none: every test image is classified correctly." in flawless.text
     assert not flawless.images
     assert "svg" not in flawless.tags
 
@@ -207,7 +208,7 @@ def test_augmented_images_are_shown_large_ones_no_larger_than_needed():
 def test_what_is_not_there_is_left_out():
     text = "precision <b> recall\n  zero"
     bare = Page(report_html("run", HISTORY, RECORD, text=text))
-    assert "run 50.00% of the validation images are classified right." in bare.text
+    assert "run 50.00% of the validation images are classified correctly." in bare.text
     assert f"<pre>{text.replace('<b>', '&lt;b&gt;')}</pre>" in bare.html
     for title in ("Worst mistakes", "Confusions", "Training images"):
         assert title not in bare.text

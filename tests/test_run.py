@@ -90,7 +90,8 @@ def test_a_new_run_does_not_overwrite_a_history(run, output):
     output.mkdir()
     (output / "train_it.json").write_text(json.dumps(HISTORY))
     with pytest.raises(
-        UserError, match=r"train_it\.json holds the 3 epochs of an earlier run: resume it, "
+        UserError,
+        match=r"train_it\.json holds the 3 epochs of an earlier run: continue it with --resume, ",
     ):
         run()
     assert json.loads((output / "train_it.json").read_text()) == HISTORY
@@ -118,7 +119,9 @@ def test_a_new_run_does_not_overwrite_a_checkpoint_of_an_epoch_under_way(run, un
 
 def test_amid_an_epoch_a_run_goes_on_with_the_same_order_of_images_alone(run, under_way):
     for name, other in (("batch_size", 4), ("seed", 1)):
-        with pytest.raises(UserError, match=f"was written amid an epoch with {name} .* go on with"):
+        with pytest.raises(
+            UserError, match=f"was written within an epoch with {name} .* go on with"
+        ):
             run(resume=True, **{name: other})
     resumed = run(resume=True)
     assert (resumed.start_epoch, resumed.start_batch) == (0, 2)
@@ -128,7 +131,7 @@ def test_amid_an_epoch_a_run_goes_on_with_the_same_order_of_images_alone(run, un
 def test_a_run_without_a_checkpoint_does_not_overwrite_a_model(run, resume, tmp_path):
     (tmp_path / "model.hdf5").touch()
     with pytest.raises(
-        UserError, match=r"model\.hdf5 is no model that this run has written: name another file"
+        UserError, match=r"model\.hdf5 was not written by this run: name another file"
     ):
         run(resume=resume, model=str(tmp_path / "model.hdf5"))
 
@@ -230,14 +233,14 @@ def test_a_run_may_replace_its_own_model_and_longer_history(run, checkpoint, out
 @pytest.mark.parametrize("history", [None, HISTORY | {"loss": [2.0, 1.5, 1.0]}])
 def test_a_run_that_goes_on_does_not_replace_another_runs_model(run, checkpoint, history, tmp_path):
     model = model_of(history, tmp_path / "model.hdf5")
-    with pytest.raises(UserError, match=r"model\.hdf5 is no model that this run has written"):
+    with pytest.raises(UserError, match=r"model\.hdf5 was not written by this run"):
         run(resume=True, model=model)
 
 
 def test_a_model_takes_no_other_files_place(run, checkpoint, tmp_path):
     data = tmp_path / "test.hdf5"
     data.write_bytes(b"what took a day to build")
-    with pytest.raises(UserError, match=r"test\.hdf5 is no model that this run has written"):
+    with pytest.raises(UserError, match=r"test\.hdf5 was not written by this run"):
         run(resume=True, model=str(data))
     with pytest.raises(UserError, match=r"epoch_3\.hdf5 lies among the checkpoints"):
         run(resume=True, model=str(checkpoint))
@@ -289,7 +292,7 @@ def test_a_model_that_came_meanwhile_is_not_replaced(run, tmp_path):
     mine = run(model=str(tmp_path / "model.hdf5"))
     (tmp_path / "model.hdf5").write_bytes(b"somebody else's")
     spec = NETWORK.spec((8, 8, 3), NAMES, mean=None)
-    with pytest.raises(UserError, match="is no model that this run has written"):
+    with pytest.raises(UserError, match="was not written by this run"):
         mine.save_model(spec.build(), spec, HISTORY)
     assert (tmp_path / "model.hdf5").read_bytes() == b"somebody else's"
 
@@ -366,11 +369,11 @@ def test_a_run_goes_on_among_its_own_checkpoints_alone(
     other = {measure: [value + 0.01 for value in values] for measure, values in HISTORY.items()}
     others = write_checkpoint(tmp_path / "others" / name, 2, trimmed(other, 2))
     options["output"] = str(tmp_path / "newer")
-    with pytest.raises(UserError, match=f"{name} is damaged or of another run"):
+    with pytest.raises(UserError, match=f"{name} is damaged or belongs to another run"):
         run(**options, checkpoints=str(others.parent))
     kept = others.read_bytes()
     others.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=f"{name} is damaged or of another run"):
+    with pytest.raises(UserError, match=f"{name} is damaged or belongs to another run"):
         run(**options, checkpoints=str(others.parent))
     abandoned = others.parent / "abandoned_1" / name
     abandoned.parent.mkdir()

@@ -75,3 +75,28 @@ def test_what_a_lost_terminal_can_no_longer_show_does_not_change_the_status(stre
         with open(ours, "rb", buffering=0) as terminal:
             assert terminal.readline() == b"started\r\n"
         assert process.wait(timeout=60) == 128 + signal.SIGHUP
+
+
+LOSES_ITS_READER = """
+import sys
+from pipeline.command_line import script
+from pipeline.errors import UserError
+
+def main():
+    sys.stdin.readline()
+    print("what nobody reads", end="")
+    raise UserError("boom")
+
+script.run(main)
+"""
+
+
+def test_a_complaint_is_heard_though_nobody_reads_the_output_any_more():
+    command = [sys.executable, "-c", LOSES_ITS_READER]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **streams, env={}) as process:
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.stderr.read() == b"error: boom\n"
+    assert process.returncode == 2

@@ -81,7 +81,7 @@ def test_training_ends_after_the_batch_in_which_the_signal_comes(number, capfd):
         fit(stop, recorder)
     assert interruption.value.signal_number == number
     assert recorder.begun == TRAINING[:3]
-    assert "stopping after this batch; once more stops at once" in capfd.readouterr().err
+    assert "stopping after this batch; a second signal stops at once" in capfd.readouterr().err
 
 
 def test_before_training_ends_amid_an_epoch_it_is_saved():
@@ -234,3 +234,20 @@ def test_a_script_that_is_to_outlive_its_terminal_comes_to_its_end(tmp_path):
     with closed_terminal(tmp_path, 1, signal.SIG_IGN) as process:
         assert process.wait(timeout=120) == 0
     assert (tmp_path / "resnet_cifar10.hdf5").exists()
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_keep_training_from_its_end():
+    child = None
+
+    def fork(batch, logs=None):
+        nonlocal child
+        if child is None and not (child := os.fork()):
+            time.sleep(60)
+            os._exit(0)
+
+    try:
+        fit(StopOnSignal(), keras.callbacks.LambdaCallback(on_train_batch_begin=fork))
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)  # it has not ended yet
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

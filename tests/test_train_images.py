@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from processes import ROOT, interrupted, refused, run
 
+from config import images_config
 from pipeline.files.modelfile import load_model, read_checkpoint
 from pipeline.files.seal import sealed, unsealed
 from pipeline.io.miniatures import write_photographs
+from pipeline.training.run import OF_OPTIONS
 
 pytestmark = pytest.mark.thorough
 
@@ -117,7 +120,7 @@ def test_a_run_goes_on_with_its_own_pictures_and_network(straight, tmp_path):
     for option in (["--holdout", "0.4"], ["--network", "resnet50"], ["--weights", "another.hdf5"]):
         complaint = refused(*going_on, *option)
         assert f"{option[0]} " in complaint
-        assert "start a run of its own" in complaint
+        assert "or start a new run" in complaint
 
 
 def test_that_pictures_or_classes_have_changed_is_told_before_a_run_goes_on(small, tmp_path):
@@ -129,7 +132,7 @@ def test_that_pictures_or_classes_have_changed_is_told_before_a_run_goes_on(smal
     shutil.copy(folder / "temple" / "000.jpg", folder / "temple" / "copy.jpg")
     assert told in run(SCRIPT, "-o", output, "--resume")
     (folder / "temple").rename(folder / "palace")
-    assert "trained to tell other classes apart" in refused(SCRIPT, "-o", output, "--resume")
+    assert "was trained on other classes" in refused(SCRIPT, "-o", output, "--resume")
 
 
 def test_pictures_to_test_on_are_what_the_report_is_on(small, tmp_path):
@@ -143,7 +146,7 @@ def test_pictures_to_test_on_are_what_the_report_is_on(small, tmp_path):
     shutil.copytree(small / "temple", folder / "test" / "temple")
     printed = run(SCRIPT, "--images", folder, *TINY, "--epochs", 1, "-o", tmp_path)
     assert "6 to validate on, in " in printed
-    assert "in the end, on 19 images that have not been used so far:" in printed
+    assert "final evaluation, on 19 images not used so far:" in printed
     report = (tmp_path / "resnet_images_report.txt").read_text()
     assert re.search(r"^ +flower .* 3$", report, re.MULTILINE)
     assert re.search(r"^ +temple .* 16$", report, re.MULTILINE)
@@ -158,7 +161,7 @@ def test_weights_of_another_run_are_taken_over_but_for_the_classifier(straight, 
     start = ["--images", folder, *TINY, "--learning-rate", 1e-30, "--epochs", 1]
     trained = straight / "resnet_images.hdf5"
     printed = run(SCRIPT, *start, "--weights", trained, "-o", tmp_path / "output")
-    assert f"weights: those of {trained}, but for a new classifier" in printed
+    assert f"weights: those of {trained}, with a new classifier" in printed
     before, _ = load_model(trained)
     after, spec = load_model(tmp_path / "output" / "resnet_images.hdf5")
     assert spec.label_names == ("flower", "temple", "third")
@@ -252,3 +255,10 @@ def test_all_kinds_of_pictures_go_from_folder_to_prediction(tmp_path, run_python
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 28
     assert np.mean([row["label"] in row["picture"] for row in rows]) > 0.9
+
+
+def test_without_the_option_a_run_on_photographs_finds_its_recipe_again():
+    """The script takes the sample's recipes where --resume stands alone."""
+    for name, recipe in images_config.SAMPLE.recipes.items():
+        own = {field: getattr(images_config.FOLDER.recipes[name], field) for field in OF_OPTIONS}
+        assert replace(recipe, **own) == images_config.FOLDER.recipes[name]

@@ -146,8 +146,8 @@ def available_devices(limit: int | None = None) -> Devices:
     if limit and found.count < limit * found.processes:
         count = found.count // found.processes
         raise UserError(
-            f"{limit} devices are asked for, and Keras on {backend} can train on {count} here: "
-            "leave the number out, or lower it"
+            f"--devices {limit}, but Keras on {backend} can train on {count} here: "
+            "lower it or leave it out"
         )
     return found
 
@@ -171,6 +171,13 @@ def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | Non
         from pipeline.backend import tensorflow_only
 
         tensorflow_only.use_fused_kernels(network, optimizer)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tells whether a backend has failed because a device, or this machine, has no memory left."""
+    names = {of.__name__ for of in type(error).__mro__}
+    known = {"ResourceExhaustedError", "OutOfMemoryError", "MemoryError"}  # the last is Python's
+    return bool(names & known) or "RESOURCE_EXHAUSTED" in str(error)  # JAX has no class for it
 
 
 def on_the_host(variables: Sequence[keras.Variable]) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """All that is specific to the JAX backend; the other backends never import it."""
 
 import platform
+from collections import Counter
 from itertools import groupby
 
 import jax
@@ -62,12 +63,21 @@ def devices(limit: int | None) -> Devices:
 
     Args:
         limit: how many of them in each process; all that there are if left out.
+
+    Raises:
+        UserError: a process has fewer than another.
     """
     used = [
         device
         for _, found in groupby(jax.devices(), lambda device: device.process_index)
         for device in list(found)[:limit]
     ]
+    counts = Counter(device.process_index for device in used)
+    if len(set(counts.values())) > 1:
+        raise UserError(
+            f"process 0 has {counts[0]} devices, and the least of another is "
+            f"{min(counts.values())}: every process needs as many; --devices limits them"
+        )
     names = tuple(d.device_kind if d.platform != "cpu" else platform.machine() for d in used)
     if len(used) == 1:
         return Devices(names)

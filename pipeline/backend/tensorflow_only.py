@@ -107,7 +107,9 @@ def use_fused_kernels(
             zeros = tf.zeros(layer.output.shape[-1:], layer.compute_dtype)
             zeros = tf.Variable(zeros, trainable=False)
             layer.call = functools.partial(_add, zeros)
-    if type(optimizer) is keras.optimizers.SGD and optimizer.momentum:
+    if replicas > 1 and isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer.check_finite = types.MethodType(_finite_everywhere, optimizer)
+    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
         optimizer.update_step = types.MethodType(_update, optimizer)
 
 
@@ -192,6 +194,18 @@ def _add(zeros: tf.Variable, inputs: list[tf.Tensor]) -> tf.Tensor:
     if not tf.executing_eagerly() and branch.op.type == "Conv2D":
         branch = tf.nn.bias_add(branch, tf.stop_gradient(zeros))
     return branch + shortcut
+
+
+def _finite_everywhere(
+    optimizer: keras.optimizers.LossScaleOptimizer, gradients: list[tf.Tensor]
+) -> tf.Tensor:
+    """Tells whether the gradients of all replicas are finite.
+
+    Keras asks the first replica alone, as if they had been summed by then.
+    """
+    finite = type(optimizer).check_finite(optimizer, gradients)
+    infinite = tf.cast(tf.logical_not(finite), tf.float32)
+    return tf.distribute.get_replica_context().all_reduce("SUM", infinite) == 0
 
 
 def _update(

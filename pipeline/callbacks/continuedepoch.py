@@ -1,4 +1,4 @@
-"""Going on amid an epoch."""
+"""Resuming in the middle of an epoch."""
 
 import keras
 import numpy as np

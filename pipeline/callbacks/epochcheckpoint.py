@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -44,7 +45,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
             Without one, checkpoints have none, and there is no `best.hdf5`.
         options: of the run, JSON-able; stored in every checkpoint.
         start_batch: batches already trained of the next epoch.
-        minutes: from one checkpoint to the next amid an epoch.
+        minutes: from one checkpoint to the next within an epoch.
         writes: whether this process writes; if not, another one does it.
 
     Attributes:
@@ -160,7 +161,8 @@ def _abandon_later(folder: Path, epoch: int, batch: int) -> None:
     for path in later:
         path.rename(aside / path.name)
     place = f"epoch {epoch}{f' and {batch} batches' if batch else ''}"
-    print(one_line(f"checkpoints after {place} were moved to {aside}"), flush=True)
+    with suppress(OSError):  # whoever reads it may be gone, and the checkpoint comes first
+        print(one_line(f"checkpoints after {place} were moved to {aside}"), flush=True)
 
 
 def _replace_by_copy(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import keras
 
-from pipeline.streams import silence
+from pipeline.streams import NOBODY_READS, silence
 from pipeline.training.schedule import last_learning_rate
 
 COLUMNS = {
@@ -110,9 +110,10 @@ class Progress(keras.callbacks.Callback):
         try:
             print(text, end="", file=self._stream, flush=True)
         except OSError as error:
-            if not self._draws or error.errno != errno.EIO:
+            if error.errno not in NOBODY_READS or (error.errno == errno.EIO and not self._draws):
                 raise
-            # The terminal is gone. SIGHUP will end the run, in good order, or it is to go on.
+            # Whoever has read it is gone. A signal will end the run, in good order, or it is to go
+            # on.
             silence(self._stream)
 
     def _row(self) -> str:

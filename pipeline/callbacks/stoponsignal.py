@@ -16,6 +16,7 @@ from pipeline.errors import Interrupted
 # Seconds in which signals are one request: `timeout` sends its to a process and to its group, and
 # what a run is started by may pass on a Ctrl+C that the terminal has sent to both.
 ONE_REQUEST = 1.0
+END = b"\0"  # no signal's number
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -82,6 +83,7 @@ class StopOnSignal(keras.callbacks.Callback):
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        os.write(self._pipe[1], END)  # a process that was forked meanwhile keeps the pipe open
         os.close(self._pipe[1])
         self._thread.join()
         os.close(self._pipe[0])
@@ -94,7 +96,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def _listen(self) -> None:
         asked = None
-        while received := os.read(self._pipe[0], 1):
+        while (received := os.read(self._pipe[0], 1)) != END:
             number = received[0]
             if number not in self.SIGNALS:
                 continue
@@ -105,7 +107,7 @@ class StopOnSignal(keras.callbacks.Callback):
                 continue
             asked = time.monotonic()
             with suppress(OSError):  # the terminal may be gone
-                how = f"stopping after this {self._under_way}; once more stops at once"
+                how = f"stopping after this {self._under_way}; a second signal stops at once"
                 print(f"\n{how}", file=sys.stderr)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:

@@ -50,9 +50,13 @@ class TrainingMonitor(keras.callbacks.Callback):
         self._writes, self._drawn_with = writes, drawn_with
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds the epoch to the history, the learning rate included, and writes the files."""
+        """Adds the epoch to the history, the learning rate included, and writes it."""
         learning_rate = last_learning_rate(self.model.optimizer)
         histories.append(self.history, logs or {}, learning_rate)
+        self.write()
+
+    def write(self) -> None:
+        """Writes the files."""
         if not self._writes:
             return
         if self.json_path:

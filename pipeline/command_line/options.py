@@ -66,6 +66,10 @@ class Parser(argparse.ArgumentParser):
             near = [option for text in unknown if (option := self._nearest(text))]
             hint = f"; did you mean {' '.join(near)}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        for action in self._actions:
+            if getattr(parsed, action.dest, None) == "":
+                name = action.option_strings[-1] if action.option_strings else action.dest
+                self.error(f"argument {name}: it is empty, as from a variable that is not set")
         return parsed
 
     def _nearest(self, text: str) -> str | None:
@@ -119,9 +123,9 @@ def _add_data_options(group: argparse._ArgumentGroup, experiment: Experiment) ->
             what = f"where {experiment.builder} has packed the pictures"
         described = f"{what} (default: {default})"
         add("--images", "--data", dest="data", metavar="FOLDER", help=described)
-        size = "pixels, both ways (default: %(default)s)"
+        size = "width and height that pictures are resized to, in pixels (default: %(default)s)"
         add("--size", type=positive_int, metavar="N", help=size)
-        held = "part of each class to validate on where they do not lie divided "
+        held = "share of each class to validate on where there is no folder val "
         held += "(default: %(default)s)"
         add("--holdout", type=_share, metavar="SHARE", help=held)
     elif experiment.data:
@@ -152,9 +156,9 @@ def _add_training_options(group: argparse._ArgumentGroup, experiment: Experiment
     add("--epochs", type=positive_int, metavar="N", help=epochs)
     size = "images a training step (default: %(default)s)"
     add("--batch-size", type=positive_int, metavar="N", help=size)
-    rate = "at its highest, such as 0.01 (default: %(default)s)"
+    rate = "peak learning rate, such as 0.01 (default: %(default)s)"
     if experiment.watched:
-        rate = "of the epochs to come, such as 0.01 (default: %(default)s)"
+        rate = "learning rate from here on, such as 0.01 (default: %(default)s)"
     add("--learning-rate", type=_positive_float, metavar="LR", help=rate)
     if experiment.networks:
         networks = tuple(experiment.networks)
@@ -165,11 +169,11 @@ def _add_training_options(group: argparse._ArgumentGroup, experiment: Experiment
     if experiment.size:
         start = "trained model of the same network to start from, with a new classifier"
         add("--weights", metavar="FILE", help=start)
-        alike = "let every class weigh the same, however many pictures it has"
+        alike = "weight the loss so that every class counts the same"
         add("--class-weights", choices=("balanced",), help=alike)
         end = "stop once the validation accuracy has not risen for N epochs"
         add("--patience", type=positive_int, metavar="N", help=end)
-    seed = "of all that is random; the same gives the same run (default: %(default)s)"
+    seed = "seed of all that is random; the same seed gives the same run (default: %(default)s)"
     add("--seed", type=_seed, metavar="S", help=seed)
 
 
@@ -180,15 +184,15 @@ def _add_result_options(group: argparse._ArgumentGroup, experiment: Experiment) 
     add("-c", "--checkpoints", metavar="FOLDER", help=checkpoints)
     every = "keep the checkpoint of every Nth epoch (default: %(default)s)"
     add("--every", type=positive_int, metavar="N", help=every)
-    minutes = "also write one amid an epoch, so often in minutes (default: %(default)g)"
+    minutes = "also write a checkpoint every M minutes within an epoch (default: %(default)g)"
     add("--checkpoint-minutes", type=_positive_float, metavar="M", help=minutes)
-    resume = "go on from the newest checkpoint, with the options of its run where none are given"
+    resume = "continue from the newest checkpoint; options that are not given are its run's"
     if not experiment.watched:
-        resume += "; where there is no checkpoint yet, start"
+        resume += "; start if there is no checkpoint yet"
     add("--resume", action="store_true", help=resume)
     final = f"OUTPUT/{experiment.model}"
     if experiment.watched:
-        named = "go on from this checkpoint instead; later ones are moved to a subfolder"
+        named = "continue from this checkpoint; later ones are moved to a subfolder"
         if experiment.model:
             named += f"; the final model always goes to {final}"
         add("-m", "--model", dest="checkpoint", metavar="FILE", help=named)
@@ -198,7 +202,7 @@ def _add_result_options(group: argparse._ArgumentGroup, experiment: Experiment) 
             "--start_epoch",
             type=int,
             metavar="N",
-            help="with --model: the epoch that you expect it to be of; any other is refused",
+            help="with --model: refuse the checkpoint unless it is of epoch N",
         )
     elif experiment.model:
         final = f"where the final model goes (default: {final})"
@@ -211,13 +215,20 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
     add("--workers", type=positive_int, metavar="N", help=workers)
-    devices = "the most GPUs to train on, in each process (default: all)"
+    devices = "use at most N GPUs in each process (default: all)"
     add("--devices", type=positive_int, metavar="N", help=devices)
-    place = "where process 0 of several listens, any free port of its machine; Slurm and Open MPI "
-    place += "say it by themselves"
+    place = (
+        "for several processes (JAX): host and a free port of process 0; not needed under Slurm "
+    )
+    place += "or Open MPI"
     add("--coordinator", metavar="HOST:PORT", help=place)
-    add("--processes", type=positive_int, metavar="N", help="with --coordinator: how many")
-    add("--process", type=_rank, metavar="I", help="with --coordinator: which this is, from 0")
+    add(
+        "--processes",
+        type=positive_int,
+        metavar="N",
+        help="with --coordinator: number of processes",
+    )
+    add("--process", type=_rank, metavar="I", help="with --coordinator: number of this one, from 0")
 
 
 def add_packing_options(parser: Parser, default: str | None = None) -> None:
@@ -230,13 +241,13 @@ def add_packing_options(parser: Parser, default: str | None = None) -> None:
     add = parser.add_argument
     where = f"where the files go{f' (default: {default})' if default else ''}"
     add("--hdf5", required=not default, metavar="FOLDER", help=where)
-    smaller = "make larger pictures smaller, so that their short side has N pixels (default: no)"
+    smaller = "shrink larger pictures, as JPEG, to a short side of N pixels (default: keep them)"
     add("--short-side", type=positive_int, metavar="N", help=smaller)
     _add_skip_bad(parser)
 
 
 def _add_skip_bad(group: Parser | argparse._ArgumentGroup) -> None:
-    skip = "go on without pictures that cannot be used"
+    skip = "leave out pictures that cannot be used"
     group.add_argument("--skip-bad", action="store_true", help=skip)
 
 
@@ -358,8 +369,8 @@ def parse_training(
         if name in OF_THE_NETWORK:
             raise UserError(
                 f"{checkpoint.path} was trained with {option} {_text(old)}, and this run asks for "
-                f"{_text(new)}: leave the option out to go on, or start a run of its own without "
-                "the checkpoint"
+                f"{_text(new)}: leave the option out to continue, or start a new run with "
+                "another --output"
             )
         changed.append(f"  {option}: {_text(old)} -> {_text(new)}")
     checkpoint.refuse_past(options.epochs)

@@ -1,6 +1,5 @@
 """What every script does around its work: errors in one line, and the exit status."""
 
-import errno
 import os
 import signal
 import sys
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pipeline.errors import BadImages, Interrupted, UserError, one_line
-from pipeline.streams import silence
+from pipeline.streams import NOBODY_READS, silence
 
 
 def run(main: Callable[[], None]) -> None:
@@ -21,7 +20,7 @@ def run(main: Callable[[], None]) -> None:
             raise
         sys.exit(status)
     finally:
-        _forget_a_lost_terminal()
+        _forget_a_lost_reader()
 
 
 def status_of(error: BaseException) -> int | None:
@@ -61,20 +60,21 @@ def _let_everything_be_printed() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _forget_a_lost_terminal() -> None:
+def _forget_a_lost_reader() -> None:
     """Lets Python end with the script's status, though it cannot print what is left any more."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
-            if error.errno == errno.EIO:  # of anything else Python complains itself
+            if error.errno in NOBODY_READS:  # of anything else Python complains itself
                 silence(stream)
         except ValueError:  # it is closed
             continue
 
 
 def _complain(message: str) -> int:
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # whoever reads it may be gone
         sys.stdout.flush()  # the complaint comes last in a log of both
+    with suppress(OSError):
         print(f"error: {one_line(message)}", file=sys.stderr)
     return 2

@@ -65,16 +65,18 @@ def check_output(output: Path, overwrite: bool) -> None:
     """Refuses a folder for an export that cannot be made, or would cost what is in it.
 
     Raises:
-        UserError: it exists and is not to be overwritten, it holds other things than an export, or
-            the folder that it is to be in does not exist.
+        UserError: it exists and is not to be overwritten, it is a file or holds other things than
+            an export, or the folder that it is to be in does not exist.
     """
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}, make it first")
     if not output.exists():
         return
+    if not output.is_dir():
+        raise UserError(f"{output} is a file: name a new folder")
     if not overwrite:
-        raise UserError(f"{output} exists already: overwrite it, or name a new folder")
+        raise UserError(f"{output} exists already: --overwrite replaces it, or name a new folder")
     of_exports = {ABOUT, CLASSIFY, NETWORK, "__pycache__", *(f.network for f in FORMATS.values())}
-    for found in output.iterdir() if output.is_dir() else [output]:
+    for found in output.iterdir():
         if found.name not in of_exports:
             raise UserError(f"{found} is not of an export: name a new folder")

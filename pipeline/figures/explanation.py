@@ -30,7 +30,7 @@ def class_maps(network: keras.Model, images: np.ndarray, labels: np.ndarray) -> 
     """
     layers = {layer.name: layer for layer in network.layers}
     if not {"avg_pool", "fc"} <= layers.keys():
-        raise UserError(f"{network.name} is no network of this project, and cannot be explained")
+        raise UserError(f"{network.name} is not a network of this project, and cannot be explained")
     features = keras.Model(network.inputs, layers["avg_pool"].input)
     maps = features.predict(images, verbose=0)
     kernel = keras.ops.convert_to_numpy(layers["fc"].kernel)

@@ -1,5 +1,6 @@
 """Replacing a file so that a kill or a power cut leaves the old or the new one, never half."""
 
+import errno
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -53,7 +54,13 @@ def discard_unfinished(path: Path) -> None:
 
 
 def temporary_of(path: Path) -> Path:
-    """Returns where what is to become a file is written first."""
+    """Returns where what is to become a file is written first.
+
+    Raises:
+        OSError: a file cannot have this path, such as "." or "/".
+    """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.tmp")
 
 

@@ -53,7 +53,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
             return checkpoint
     if damage:
         raise UserError(
-            f"{folder} has no checkpoint that is whole; the oldest: {damage}{_way_out(folder)}"
+            f"{folder} has no intact checkpoint; the oldest: {damage}{_way_out(folder)}"
         )
     return None
 
@@ -64,4 +64,4 @@ def _way_out(folder: Path) -> str:
     except UserError:
         return ""
     name = checkpoint_path(folder, best.epoch).name
-    return f"; {best.path} is whole: copied to {name}, it lets the run go on from there"
+    return f"; {best.path} is intact: copy it to {name} to continue from there"

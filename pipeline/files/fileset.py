@@ -48,7 +48,9 @@ def published_together(
         _finish(folder, names)
         old = [folder / name for name in names if (folder / name).exists()]
         if old and not overwrite:
-            raise UserError(f"{old[0]} exists already: overwrite it, or name another folder")
+            raise UserError(
+                f"{old[0]} exists already: --overwrite replaces it, or name another folder"
+            )
         _tidy(folder, names)
         staging = folder / STAGING
         staging.mkdir()

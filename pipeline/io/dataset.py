@@ -75,7 +75,7 @@ class Dataset:
 
     def _check(self, images: Images, labels: np.ndarray) -> None:
         if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-            raise UserError(f"images are to be uint8, from 0 to 255, not {images.dtype}")
+            raise UserError(f"images must be uint8, from 0 to 255, not {images.dtype}")
         labels = np.asarray(labels)
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise UserError(
@@ -85,7 +85,7 @@ class Dataset:
         names = len(self.label_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < names:
             raise UserError(
-                f"labels are to count from 0 to {names - 1}, as there are {names} names, not from "
+                f"labels must be from 0 to {names - 1}, as there are {names} names, not from "
                 f"{labels.min()} to {labels.max()}"
             )
 

@@ -62,6 +62,8 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
     counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
         raise UserError(f"{root} has no pictures of {names[counts.argmin()]} to train on")
+    if part and not len(test_labels):
+        raise UserError(f"{root / part} has no pictures that can be used")
     described = {"name": root.resolve().name, "test_part": PARTS.get(part, "")}
     data = Dataset(images, labels, test_images, test_labels, names, **described)
     if not part:
@@ -104,7 +106,7 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
             continue
         classes = _classes(root / part)
         if unknown := classes.keys() - training.keys():
-            raise UserError(f"{root / part} has {some(unknown)}, which {TRAIN} has not")
+            raise UserError(f"{root / part} has classes that {TRAIN} lacks: {some(unknown)}")
         if not any(classes.values()):
             raise UserError(f"{root / part} has no pictures in folders of classes")
         found[part] = {name: classes.get(name, []) for name in training}

@@ -237,17 +237,20 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
     def are_in(*named: str) -> list[list[tuple[str, str, str]]]:
         return [found for found in twice if set(named) <= {split for split, *_ in found}]
 
-    for problem, same in (
-        ("is to train on and to validate on, which flatters the accuracy", are_in(TRAIN, VAL)),
-        ("is to train on and to test on, which flatters the accuracy", are_in(TRAIN, TEST)),
+    for where, same in (
         (
-            "is in two classes, one of which is wrong",
+            "both the training and the validation set, which inflates the accuracy",
+            are_in(TRAIN, VAL),
+        ),
+        ("both the training and the test set, which inflates the accuracy", are_in(TRAIN, TEST)),
+        (
+            "two classes, one of which is wrong",
             [found for found in twice if len({name for _, name, _ in found}) > 1],
         ),
     ):
         if same:
             (*_, first), *_, (*_, last) = same[0]
-            yield f"{len(same):,} times the same picture {problem}: {first} and {last}"
+            yield f"the same picture in {where}: {len(same):,}, for example {first} and {last}"
 
 
 def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:
@@ -262,4 +265,4 @@ def _left_alone(folder: Path) -> Iterable[str]:
     names = (name for _, _, names in os.walk(folder) for name in names if name[0] != ".")
     others = Counter(Path(name).suffix.lower() for name in names)
     if kinds := [kind or "without a suffix" for kind in sorted(others.keys() - set(SUFFIXES))]:
-        yield f"files of other kinds are left alone: {', '.join(kinds)}"
+        yield f"ignored files of other kinds: {', '.join(kinds)}"

@@ -115,8 +115,10 @@ def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -
         part = StorePart(path)
         known |= set(_fresh(part.left_out, states))
         if part.short_side != short_side:
-            made = f"--short-side {part.short_side}" if part.short_side else "their own sizes"
-            raise UserError(f"{folder} has pictures of {made}: pack others into another folder")
+            made = f"with --short-side {part.short_side}" if part.short_side else "as they are"
+            raise UserError(
+                f"{folder} has pictures packed {made}: pack these alike, or into another folder"
+            )
         fresh = _fresh(part.index, states)
         if len(fresh) == len(part.index):
             parts.append(part)
@@ -129,7 +131,7 @@ def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -
             path.unlink()
     if (folder / STORE).exists() and (more := len(states.keys() - known)):
         raise UserError(
-            f"{folder} has a whole store already, of {len(states) - more:,} of these "
+            f"{folder} is complete already, with {len(states) - more:,} of these "
             f"{len(states):,} pictures: name another folder"
         )
     return parts

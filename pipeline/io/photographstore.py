@@ -340,7 +340,7 @@ def _read_store(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         return store["parts"], store["titles"]
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is unfinished: start the build again, and it goes on where it was"
+            f"{folder} is unfinished: start the build again, which continues where it stopped"
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

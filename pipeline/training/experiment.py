@@ -150,7 +150,7 @@ class Options:
         weights: a trained model or checkpoint of the same network, to start from; its classifier
             is not taken over.
         class_weights: "balanced" lets every class weigh the same in the loss, however many images
-            it has.
+            it has; an image that CutMix has mixed counts as one of its larger part's class.
         patience: number of epochs after which training ends unless the validation accuracy has
             risen; None trains to the last epoch.
         output: folder of the results.
@@ -158,7 +158,7 @@ class Options:
         model: file of the final model.
         resume: whether to go on from the newest checkpoint, if there is one.
         every: which epochs' checkpoints stay: multiples of this number.
-        checkpoint_minutes: from one checkpoint to the next amid an epoch, if it takes as long.
+        checkpoint_minutes: from one checkpoint to the next within an epoch, if it takes as long.
         seed: of the initial weights, the order of the images and the augmentation.
         precision: Keras's dtype policy, for `backend.start`; `train` takes the one in force.
         workers: threads that make batches.
@@ -282,6 +282,7 @@ def train(
         devices.meet("read")
         # What the chief has found out about pictures need not be found out again.
         data = experiment.read(options, remember=False)
+    devices.meet("all have read")  # on a machine with its own copy of the pictures it takes as long
     if recipe.holdout:
         data = data.with_held_out(recipe.holdout)
     if not data.may_be_mirrored:
@@ -316,7 +317,7 @@ def train(
         classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
         if options.weights and not checkpoint:
             load_body(options.weights, classifier.network)
-            print(one_line(f"weights: those of {options.weights}, but for a new classifier"))
+            print(one_line(f"weights: those of {options.weights}, with a new classifier"))
 
         print(
             f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train "
@@ -341,7 +342,7 @@ def train(
         images, batches = data.test_images, test_batches
         if data.final_images is not None:
             images = data.final_images
-            print(f"in the end, on {len(images):,} images that have not been used so far:")
+            print(f"final evaluation, on {len(images):,} images not used so far:")
             part = (images, data.final_labels)
             batches = make_evaluation(recipe, data, part, preprocess, options.workers, devices)
         predictions = predict(classifier.network, batches, data.label_names)

@@ -18,7 +18,7 @@ from pipeline.callbacks.progress import Progress
 from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
-from pipeline.errors import Stopped
+from pipeline.errors import Stopped, UserError
 from pipeline.training.classifier import Classifier
 from pipeline.training.history import History, stalled
 from pipeline.training.run import Run
@@ -49,7 +49,8 @@ def fit(
     Raises:
         Interrupted: a signal ended the training.
         Diverged: the loss or a weight is no longer a finite number.
-        UserError: the checkpoint does not fit the classifier, or the images can no longer be read.
+        UserError: the checkpoint does not fit the classifier, the images can no longer be read, or
+            there is not enough memory.
     """
     options, checkpoint = run.options, run.checkpoint
     steps = train_batches.steps_per_epoch
@@ -85,6 +86,9 @@ def fit(
         # or recorded its end.
         writer.on_train_begin()
         run.discard_unfinished()
+        if run.history and not run.files.history.exists():  # in another folder than it was trained
+            monitor.write()
+            run.record(classifier.network)
         return run.history
     run.record(classifier.network)
 
@@ -142,6 +146,13 @@ def fit(
         stopped.checkpoint, stopped.batch = writer.path, writer.batch
         if checkpoint and not stopped.advanced:
             stopped.checkpoint = checkpoint.path
+        raise
+    except Exception as error:
+        if backend.is_out_of_memory(error):
+            raise UserError(
+                f"there is not enough memory to train on {train_batches.batch_size} images at a "
+                "time: choose a smaller --batch-size"
+            ) from error
         raise
     seconds = round(time.monotonic() - started)
     run.record(classifier.network, fitted.history.get("images_per_second"), seconds)

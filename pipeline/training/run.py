@@ -168,7 +168,7 @@ class Run:
             data: what is trained and validated on.
 
         Raises:
-            UserError: the checkpoint was trained by another recipe, to tell other classes apart,
+            UserError: the checkpoint was trained by another recipe, on other classes,
                 or up to a batch of other images; the devices cannot divide a batch among them; or
                 another process of the run has other options, images, packages or another
                 checkpoint.
@@ -189,7 +189,7 @@ class Run:
         if self.start_batch and (self.changed("images") or too_few):
             before = self.checkpoint.options.get("images", "more")
             raise UserError(
-                f"{self.checkpoint.path} was written amid an epoch of {before} images, and there "
+                f"{self.checkpoint.path} was written within an epoch of {before} images, and there "
                 f"are {images} now: go on with those, or {LEAVE_IT_OUT}"
             )
 
@@ -207,7 +207,7 @@ class Run:
         for name in filter(self.changed, ("batch_size", "seed")):
             before, now = self.checkpoint.options[name], self.remembered[name]
             raise UserError(
-                f"{self.checkpoint.path} was written amid an epoch with {name} {before}, and "
+                f"{self.checkpoint.path} was written within an epoch with {name} {before}, and "
                 f"with {now} its images would come in another order: go on with {before}, or "
                 f"{LEAVE_IT_OUT}"
             )
@@ -223,8 +223,8 @@ class Run:
             if (before := trained.get(name, part)) != part:
                 raise UserError(
                     f"{self.checkpoint.path} was trained with {name} {before}, and its recipe has "
-                    f"{part} now: put it back to go on, or start a run of its own without the "
-                    "checkpoint"
+                    f"{part} now: restore it to continue, or start a new run with another output "
+                    "folder"
                 )
         self.remembered["recipe_parts"] = parts
 
@@ -235,9 +235,9 @@ class Run:
         trained = found | (self.checkpoint.options if self.checkpoint else {})
         if trained["classes"] != found["classes"]:
             raise UserError(
-                f"{self.checkpoint.path} was trained to tell other classes apart than the "
-                f"{len(data.label_names)} that are there now: put them back to go on, or start a "
-                "run of its own from its weights"
+                f"{self.checkpoint.path} was trained on other classes than the "
+                f"{len(data.label_names)} found now: restore them to continue, or start a new run "
+                "from its weights"
             )
         if trained["fingerprint"] != found["fingerprint"]:
             print("note: the pictures are not those that this run was begun with")
@@ -252,6 +252,7 @@ class Run:
             "labels": [hashlib.sha256(part.tobytes()).hexdigest() for part in labels],
             "mean": data.mean.tolist(),
             "start": [self.start_epoch, self.start_batch],
+            "devices": self.devices.names,
             "history": self.history,
             "versions": _versions(),
             "commit": _commit(),
@@ -273,8 +274,8 @@ class Run:
                 begun = []
             if not begun or begun != ours:  # branches of one run may share no more than an epoch
                 raise UserError(
-                    f"{path} is damaged or of another run than the one that goes on here: give "
-                    "this one another folder of checkpoints"
+                    f"{path} is damaged or belongs to another run: give this one another folder "
+                    "of checkpoints"
                 )
 
     def _prepare_model(self, locked: Iterable[Path]) -> None:
@@ -301,8 +302,8 @@ class Run:
         common = min(len(found), len(ours))
         if not common or found[:common] != ours[:common]:
             raise UserError(
-                f"{self._model_path} is no model that this run has written: name another file, "
-                "or move it away"
+                f"{self._model_path} was not written by this run: name another file, or move it "
+                "away"
             )
 
     def save_model(self, network: keras.Model, spec: NetworkSpec, history: History) -> None:
@@ -324,7 +325,7 @@ class Run:
             print(one_line(f"model: {self._model_path}"))
 
     def _refuse_to_overwrite(self) -> None:
-        another = "resume it, or give a new run another output folder"
+        another = "continue it with --resume, or give a new run another output folder"
         if self.files.history.exists():
             found = histories.read_history(self.files.history)
             if not (self.options.resume or self.checkpoint):
@@ -340,17 +341,17 @@ class Run:
             )
             if not only_begun and histories.trimmed(found, self.start_epoch) != self.history:
                 raise UserError(
-                    f"{self.files.history} belongs to another run than the one that goes on here: "
-                    "give this one another output folder"
+                    f"{self.files.history} belongs to another run: give this one another output "
+                    "folder"
                 )
             nothing_left = self.checkpoint and (
                 self.stalled or self.start_epoch == self.options.epochs
             )
             if nothing_left and self.start_epoch < histories.epochs(found):
                 raise UserError(
-                    f"{self.files.history} has {histories.epochs(found)} epochs, and nothing is "
-                    f"left to do but to report on epoch {self.start_epoch}: train longer, or give "
-                    "the report another output folder"
+                    f"{self.files.history} has {histories.epochs(found)} epochs already, and this "
+                    f"run would only report on epoch {self.start_epoch}: train longer, or give it "
+                    "another output folder"
                 )
         if self.checkpoint:
             self._refuse_others_checkpoints()
@@ -413,6 +414,7 @@ class Run:
     def report(self, predictions: Predictions) -> None:
         """Prints and writes what the trained network has reached."""
         text = predictions.report()
+        write_atomically(self.files.report, text)
         if len(predictions.label_names) > MOST_CLASSES_SHOWN:
             rank1, rank5 = predictions.ranks()
             print(f"rank-1: {rank1:.2%}, rank-5: {rank5:.2%}")
@@ -420,7 +422,6 @@ class Run:
             print(predictions.report(worst=WORST_SHOWN))
         else:
             print(text)
-        write_atomically(self.files.report, text)
         files = self.output / self.name
         print(one_line(f"history, curve, report, predictions and options: {files}*"))
 
