@@ -38,14 +38,14 @@ def main() -> None:
     from pipeline.evaluation.comparison_html import comparison_html
     from pipeline.evaluation.finishedrun import FinishedRun
     from pipeline.files.atomic import write_atomically
-    from pipeline.training.history import read_keras_history
+    from pipeline.history import read_keras_history
 
     # Everything is read before anything is written.
     runs = [FinishedRun.read(folder, name) for folder, name in found]
     beneath = read_keras_history(args.over) if args.over else {}
     compared = []
     if len(runs) > 1:
-        compared = list(map(ComparedRun.of, runs, map(one_line, labels(found))))
+        compared = list(map(ComparedRun.of, runs, labels(found)))
 
     # pages and curves
     for run in runs:
@@ -56,8 +56,8 @@ def main() -> None:
     if compared:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.output, comparison_html(compared))
-        rows = table_rows(compared)[: len(compared) + 1]
-        print("", *aligned(rows), "", one_line(f"comparison: {args.output}"), sep="\n")
+        written = one_line(f"comparison: {args.output}")
+        print("", *aligned(table_rows(compared)), "", written, sep="\n")
 
 
 def find(path: Path) -> list[tuple[Path, str]]:

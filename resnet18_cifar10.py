@@ -8,7 +8,6 @@ on the training images and 73.24% on the test images; --recipe augmented has the
 the falling learning rate that it named as the cure.
 """
 
-import importlib.util
 import os
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from config import resnet18_config as config
 from pipeline.command_line import script
 from pipeline.command_line.options import training_parser
 from pipeline.command_line.training import parse_and_train
-from pipeline.errors import UserError
+from pipeline.errors import UserError, require_packages
 
 
 def main() -> None:
@@ -29,22 +28,11 @@ def main() -> None:
     parser.add_argument("-m", "--model", dest="family", choices=models, default=first, help=whose)
     args = parser.parse_args()
 
-    require_packages(args.family)
+    packages, command = config.EXTRAS.get(args.family, ((), ""))
+    require_packages(f"--model {args.family}", packages, command)
     if args.family == "torchvision":
         choose_torch()
     parse_and_train(parser, config.EXPERIMENTS[args.family])
-
-
-def require_packages(model: str) -> None:
-    """Looks for the packages that a library's network needs.
-
-    Raises:
-        UserError: one is not installed.
-    """
-    packages, command = config.EXTRAS.get(model, ((), ""))
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise UserError(f"--model {model} needs {' and '.join(missing)}: {command}")
 
 
 def choose_torch() -> None:

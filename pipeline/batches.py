@@ -38,7 +38,7 @@ class ImageBatches(keras.utils.PyDataset):
         labels: integer class ids, (n,).
         batch_size: images a batch.
         workers: threads that make batches ahead.
-        one_hot: number of classes, where labels are to come as float32 (batch, classes) and not as
+        classes: number of classes, where labels are to come as float32 (batch, classes) and not as
             integers (batch,).
         share: which of how many equal parts of every batch is made, (0, 1) being all of it. Images
             of the other parts are not even read, but where they are mixed into this one's.
@@ -53,7 +53,7 @@ class ImageBatches(keras.utils.PyDataset):
         labels: np.ndarray,
         batch_size: int,
         workers: int = 1,
-        one_hot: int | None = None,
+        classes: int | None = None,
         share: tuple[int, int] = WHOLE,
     ):
         super().__init__()
@@ -65,7 +65,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.labels = np.asarray(labels, dtype=np.int32)
         self.batch_size = batch_size
         self.share = share
-        self._one_hot = np.eye(one_hot, dtype=np.float32) if one_hot else None
+        self._one_hot = np.eye(classes, dtype=np.float32) if classes else None
         self._ahead = _Lookahead(self._batch, workers)
         self.failure: UserError | None = None
 
@@ -117,7 +117,7 @@ class TrainingBatches(ImageBatches):
     whatever Keras reads ahead, see `endless`.
 
     Args:
-        images, labels, batch_size, workers, one_hot, share: as for `ImageBatches`.
+        images, labels, batch_size, workers, classes, share: as for `ImageBatches`.
         steps: applied to every batch in turn, each with the random numbers of the batch; the
             result is turned into float32.
         seed: of the permutations and the augmentation.
@@ -135,17 +135,17 @@ class TrainingBatches(ImageBatches):
         seed: int = 0,
         start_epoch: int = 0,
         workers: int = 1,
-        one_hot: int | None = None,
+        classes: int | None = None,
         mixer: CutMix | None = None,
         share: tuple[int, int] = WHOLE,
         start_batch: int = 0,
     ):
-        super().__init__(images, labels, batch_size, workers, one_hot, share)
+        super().__init__(images, labels, min(batch_size, len(images)), workers, classes, share)
         self.steps = tuple(steps)
         self.mixer = mixer
         self.seed = seed
         self.start_epoch, self.start_batch = start_epoch, start_batch
-        self.steps_per_epoch = max(1, len(images) // batch_size)
+        self.steps_per_epoch = len(images) // self.batch_size
         self._passes = 0  # that Keras has begun
         self._permutation: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -237,7 +237,7 @@ class EvaluationBatches(ImageBatches):
     """Every image once, in order, without augmentation, the last partial batch included.
 
     Args:
-        images, labels, batch_size, workers, one_hot, share: as for `ImageBatches`.
+        images, labels, batch_size, workers, classes, share: as for `ImageBatches`.
         preprocess: applied to every batch; the result is turned into float32.
         padded: whether the last batch is filled up, for several devices to divide. Then batches
             have weights, float32 (batch,): that of what it is filled with is 0, and those of the
@@ -251,11 +251,11 @@ class EvaluationBatches(ImageBatches):
         batch_size: int,
         preprocess: Preprocess | None = None,
         workers: int = 1,
-        one_hot: int | None = None,
+        classes: int | None = None,
         padded: bool = False,
         share: tuple[int, int] = WHOLE,
     ):
-        super().__init__(images, labels, batch_size, workers, one_hot, share)
+        super().__init__(images, labels, batch_size, workers, classes, share)
         self.preprocess = preprocess
         self.padded = padded and len(images) % batch_size > 0
 

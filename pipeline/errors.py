@@ -1,5 +1,7 @@
 """The exceptions that end a script in an orderly way."""
 
+import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -39,6 +41,21 @@ class Interrupted(Stopped):
     def __init__(self, signal_number: int):
         super().__init__(f"stopped by signal {signal_number}")
         self.signal_number = signal_number
+
+
+def require_packages(what: str, packages: Iterable[str], command: str) -> None:
+    """Makes sure that packages are installed.
+
+    Args:
+        what: needs them.
+        packages: names of their modules.
+        command: installs them.
+
+    Raises:
+        UserError: one is missing.
+    """
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{what} needs {' and '.join(missing)}: {command}")
 
 
 def one_line(message: str) -> str:

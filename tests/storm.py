@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 from forkedscript import finish, start, write_pictures
 
+from pipeline import history as histories
 from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
 from pipeline.io.hdf5datasetwriter import HDF5DatasetWriter, Origin
 from pipeline.io.miniatures import write_photographs
-from pipeline.training import history as histories
 
 NETWORK = ["--stages", 1, "--filters", 4, 8, "--batch-size", 16]
 EPOCHS, EVERY = 6, 4

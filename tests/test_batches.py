@@ -141,7 +141,7 @@ def test_a_step_is_told_epoch_and_indices_of_its_batch():
 
 @pytest.mark.parametrize("kind", [TrainingBatches, EvaluationBatches])
 def test_labels_come_one_hot_where_they_are_asked_for(kind):
-    images, labels = kind(*numbered(4), batch_size=4, one_hot=5)[0]
+    images, labels = kind(*numbered(4), batch_size=4, classes=5)[0]
     assert labels.dtype == np.float32
     assert labels.tolist() == np.eye(5)[images[:, 0, 0, 0].astype(int)].tolist()
 
@@ -151,7 +151,7 @@ def test_a_mixer_has_the_last_word():
         assert (images.dtype, labels.shape) == (np.float32, (3, 10))
         return images + 1, labels / 2
 
-    images, labels = training(one_hot=10, mixer=mixer).batch(0, 0)
+    images, labels = training(classes=10, mixer=mixer).batch(0, 0)
     assert (labels.argmax(axis=1) + 1).tolist() == images[:, 0, 0, 0].tolist()
     assert labels.max() == 0.5
 

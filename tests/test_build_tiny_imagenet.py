@@ -187,7 +187,7 @@ def test_existing_files_are_refused_unless_overwritten(root, build, refused):
     hdf5 = root / "hdf5"
     hdf5.mkdir()
     (hdf5 / "val.hdf5").write_text("precious")
-    assert "val.hdf5 exists already: overwrite it" in refused(*options(root))
+    assert "val.hdf5 exists already: --overwrite replaces it" in refused(*options(root))
     assert (hdf5 / "val.hdf5").read_text() == "precious"
     assert visible(hdf5) == {"val.hdf5"}
     build(*options(root, "--overwrite"))
@@ -346,7 +346,7 @@ def test_what_cannot_be_left_out_is_refused_all_the_same(root, tmp_path, refused
     )
     assert "nowhere: there is no such folder" in refused(*options(tmp_path / "nowhere"))
     (root / "words.txt").unlink()
-    assert "words.txt: No such file or directory" in refused(*options(root))
+    assert "words.txt cannot be read: No such file or directory" in refused(*options(root))
 
 
 # interruptions

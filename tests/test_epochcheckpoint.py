@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pipeline import history as histories
 from pipeline.callbacks.epochcheckpoint import EpochCheckpoint
 from pipeline.files.checkpoints import checkpoints, newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
-from pipeline.training import history as histories
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import pytest
 from toy import experiment
 
 from pipeline.command_line import script
-from pipeline.command_line.options import Parser, parse_training, training_parser
+from pipeline.command_line.options import Parser, training_parser
+from pipeline.command_line.resuming import parse_training
 from pipeline.errors import UserError, one_line
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.training.run import Run

@@ -19,12 +19,12 @@ from toy import experiment, read
 from pipeline.errors import Interrupted, UserError
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
+from pipeline.history import read_history
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
 from pipeline.nn.spec import Architecture
 from pipeline.training.assembly import make_training
 from pipeline.training.experiment import Options, train
-from pipeline.training.history import read_history
 
 pytestmark = pytest.mark.numerics
 

@@ -267,7 +267,7 @@ def test_an_existing_folder_is_replaced_only_if_asked_for_and_if_it_is_an_export
     ("options", "complaint"),
     [
         (["--output", "nowhere/export"], "there is no folder nowhere, make it first"),
-        (["--output", "export.py", "--overwrite"], "export.py is not of an export"),
+        (["--output", "export.py", "--overwrite"], "export.py is a file: name a new folder"),
         (["--format", "pickle"], "invalid choice: 'pickle'"),
         (["--model", "nowhere.hdf5"], "nowhere.hdf5: there is no such file"),
         (["--model", "export.py"], "export.py is truncated, damaged or not written by"),

@@ -60,7 +60,7 @@ def test_an_exception_leaves_the_old_files_and_nothing_else(tmp_path):
 
 def test_existing_files_are_replaced_only_on_request(tmp_path):
     (tmp_path / "val").write_text("old")
-    with pytest.raises(UserError, match="val exists already: overwrite it"):
+    with pytest.raises(UserError, match="val exists already: --overwrite replaces it"):
         publish(tmp_path, "new")
     assert contents(tmp_path) == {"val": "old"}
     publish(tmp_path, "new", overwrite=True)

@@ -5,8 +5,8 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline import history as histories
 from pipeline.errors import UserError
-from pipeline.training import history as histories
 
 TWO_EPOCHS = {"loss": [2.0, 1.5], "val_accuracy": [0.25, 0.5], "learning_rate": [0.1, 0.01]}
 

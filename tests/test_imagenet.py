@@ -214,6 +214,7 @@ def test_the_recipes_are_those_that_others_have_published():
     # Keras's L2 of r has the gradient of a weight decay of 2 r.
     assert 2 * classical.reg == 2 * classical.module_reg == 1e-4
     assert 16 <= fast.epochs <= 18
+    assert fast.learning_rate == pytest.approx(1.7 * fast.batch_size / (8 * 512), rel=0.01)
     architecture = config.EXPERIMENT.architecture
     assert (architecture.stages, architecture.stem) == ((3, 4, 6, 3), "imagenet")
     assert architecture.filters == (64, 256, 512, 1024, 2048)

@@ -177,5 +177,5 @@ def test_a_class_with_too_few_images_is_named(count):
 )
 def test_what_is_no_file_of_a_lists_size_is_refused_at_once(tmp_path, put):
     put(tmp_path / "wnids.txt")
-    with specialfiles.at_once(), pytest.raises(OSError, match=r"wnids\.txt"):
+    with specialfiles.at_once(), pytest.raises(UserError, match=r"wnids\.txt cannot be read: "):
         read_label_names(tmp_path / "wnids.txt", tmp_path / "words.txt")

@@ -16,9 +16,9 @@ from forkedscript import finish, start, write_pictures
 from signalled import changes, signal_before
 from storm import NETWORK, OFTEN, Training
 
+from pipeline import history as histories
 from pipeline.files.checkpoints import checkpoints
 from pipeline.files.modelfile import read_checkpoint
-from pipeline.training import history as histories
 
 pytestmark = pytest.mark.thorough
 

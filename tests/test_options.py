@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command_line import options
-from pipeline.command_line.options import parse_cluster, parse_training, training_parser
+from pipeline.command_line import resuming
+from pipeline.command_line.options import parse_cluster, training_parser
+from pipeline.command_line.resuming import parse_training
 from pipeline.errors import UserError
 from pipeline.files.lock import lock
 from pipeline.nn.spec import Architecture
@@ -475,7 +476,7 @@ def default_backend(monkeypatch):
 
 
 def go_on(command, learning_rate=None, watched=True):
-    return options.command_to_go_on(command.split(), watched, learning_rate)
+    return resuming.command_to_go_on(command.split(), watched, learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -515,14 +516,14 @@ def test_the_command_has_every_digit_of_the_rate():
 
 def test_the_command_can_be_typed_as_it_is():
     argv = ["watched.py", "--output", "my results", "--data", "it's"]
-    command = options.command_to_go_on(argv, watched=True)
+    command = resuming.command_to_go_on(argv, watched=True)
     assert command == """python watched.py --output 'my results' --data 'it'"'"'s' --resume"""
 
 
 def test_the_command_gives_the_options_it_was_made_of(checkpoint):
     """Typed again, it goes on with the same options, whatever the first command said."""
     argv = ["watched.py", "-c", str(checkpoint.parent), "--seed", "7", "--epochs", "25"]
-    command = options.command_to_go_on(argv, watched=True, learning_rate=0.001)
+    command = resuming.command_to_go_on(argv, watched=True, learning_rate=0.001)
     args, read = parsed(*command.split()[2:])
     assert read.path == checkpoint
     assert (args.seed, args.epochs, args.learning_rate) == (7, 25, 0.001)

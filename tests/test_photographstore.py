@@ -202,12 +202,12 @@ def test_packing_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     writer, count = photographpacking._PartWriter, 0
 
     class Killed(writer):
-        def _close(self):
+        def _complete(self, file):
             nonlocal count
             count += 1
             if count == 3:
                 raise KeyboardInterrupt
-            super()._close()
+            super()._complete(file)
 
     monkeypatch.setattr(photographpacking, "_PartWriter", Killed)
     with pytest.raises(KeyboardInterrupt):

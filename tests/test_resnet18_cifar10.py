@@ -12,7 +12,7 @@ import pytest
 from processes import run
 
 import resnet18_cifar10
-from pipeline.command_line import options
+from pipeline.command_line import options, resuming
 from pipeline.errors import UserError
 from pipeline.files.modelfile import read_checkpoint
 
@@ -150,7 +150,7 @@ def test_options_of_other_networks_are_refused(run_python, tmp_path):
 def test_the_command_to_go_on_keeps_the_model(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     command = [SCRIPT, "--model", "keras_hub", "--batch-size", "32"]
-    again = options.command_to_go_on(command, watched=False)
+    again = resuming.command_to_go_on(command, watched=False)
     assert again == f"python {' '.join(command)} --resume"
 
 
@@ -164,7 +164,7 @@ def test_checkpoints_that_remember_the_former_options_go_on_with_the_same_recipe
         parser = options.training_parser("", experiment)
         parser.prog = SCRIPT
         argv = ["--resume", "--checkpoints", str(path.parent)]
-        return options.parse_training(parser, experiment, argv)[0].recipe
+        return resuming.parse_training(parser, experiment, argv)[0].recipe
 
     assert resumed(augment=False, schedule="constant") == "faithful"
     assert resumed(augment=True, schedule="linear") == "augmented"

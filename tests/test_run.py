@@ -17,8 +17,8 @@ from pipeline.backend.devices import Devices
 from pipeline.errors import UserError
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint, save_model
+from pipeline.history import trimmed
 from pipeline.training.experiment import Options
-from pipeline.training.history import trimmed
 from pipeline.training.run import Run
 
 HISTORY = {

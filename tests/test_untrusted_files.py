@@ -19,13 +19,14 @@ import pytest
 from resealed import reseal
 from toy import NAMES, NETWORK, experiment
 
-from pipeline.command_line.options import parse_training, training_parser
+from pipeline import history as histories
+from pipeline.command_line.options import training_parser
+from pipeline.command_line.resuming import parse_training
 from pipeline.errors import UserError
 from pipeline.files.modelfile import load_model, read_checkpoint, save_model
 from pipeline.files.seal import seal
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-from pipeline.training import history as histories
 from pipeline.training.experiment import train
 
 SCRIPT = "train.py"

@@ -48,6 +48,11 @@ class Devices:
         return len(self.names)
 
     @property
+    def share(self) -> tuple[int, int]:
+        """Which part of every batch is this process's, from 0, and of how many."""
+        return self.process, self.processes
+
+    @property
     def chief(self) -> bool:
         """Whether this is the one process that prints, and writes the run's files."""
         return self.process == 0

@@ -18,7 +18,7 @@ from pipeline.files.checkpoints import (
     checkpoints,
 )
 from pipeline.files.modelfile import read_checkpoint, save_checkpoint
-from pipeline.training.history import History
+from pipeline.history import History
 
 
 class EpochCheckpoint(keras.callbacks.Callback):

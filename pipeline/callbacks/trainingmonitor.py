@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
+from pipeline import history as histories
 from pipeline.errors import one_line
 from pipeline.figures.curve import plot
 from pipeline.files.atomic import write_atomically
-from pipeline.training import history as histories
-from pipeline.training.history import History
+from pipeline.history import History
 from pipeline.training.schedule import last_learning_rate
 
 

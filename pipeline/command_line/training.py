@@ -7,15 +7,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from pipeline import backend
 from pipeline.command_line import script
-from pipeline.command_line.options import (
-    Parser,
-    command_again,
-    command_to_go_on,
-    parse_cluster,
-    parse_training,
-    training_parser,
-)
+from pipeline.command_line.options import Parser, parse_cluster, training_parser
+from pipeline.command_line.resuming import command_again, command_to_go_on, parse_training
 from pipeline.errors import Diverged, Interrupted, Stopped, UserError
 from pipeline.streams import silence
 from pipeline.training.experiment import Experiment, train
@@ -51,12 +46,7 @@ def parse_and_train(
         UserError: see `pipeline.training.experiment.train`; divergence is among them.
         Interrupted: a signal ended the training; how to go on has been printed.
     """
-    cluster = parse_cluster(parser, argv)
-
-    # Only now, so that --help and wrong options are answered at once; and so is Keras, below.
-    from pipeline import backend
-
-    process = backend.join(*cluster)
+    process = backend.join(*parse_cluster(parser, argv))
     if process is None:
         _parse_and_train(parser, experiment, argv, chief=True)
         return
@@ -69,8 +59,6 @@ def parse_and_train(
 def _parse_and_train(
     parser: Parser, experiment: Experiment, argv: Sequence[str] | None, chief: bool
 ) -> None:
-    from pipeline import backend
-
     options, checkpoint, locks = parse_training(parser, experiment, argv, locked=chief)
     backend.start(options.precision)
     try:

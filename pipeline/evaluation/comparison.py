@@ -4,17 +4,17 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline import history as histories
 from pipeline.errors import UserError, one_line
 from pipeline.evaluation.finishedrun import FinishedRun
-from pipeline.training import history as histories
-from pipeline.training.history import History
+from pipeline.history import History
 
 MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """What a run has left in its output folder.
+    """What of a run is compared.
 
     Attributes:
         label: what it is called in the comparison.
@@ -39,7 +39,7 @@ class ComparedRun:
         """
         for measure in MEASURES:
             if not run.history.get(measure):
-                raise UserError(f"{run.output / run.name}.json has no {measure} to compare")
+                raise UserError(f"{run.files.history} has no {measure} to compare")
         options = dict(run.record["options"])
         # Earlier versions had the recipe, as it was before the options, beside them.
         parts = options.pop("recipe_parts", None) or run.record.get("recipe") or {}
@@ -57,17 +57,23 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def table_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
-    """Returns a table's cells: titles, a row for each run, and how far each is from the first."""
+    """Returns a table's cells: titles, and a row for each run, its label first."""
     titles = ("", "epochs", "parameters", "images/s", *(m.replace("_", " ") for m in MEASURES))
     rows = [titles]
-    first = runs[0]
     for run in runs:
         last = [f"{run.history[measure][-1]:.4f}" for measure in MEASURES]
         speed = f"{run.images_per_second:.1f}" if run.images_per_second else "-"
         epochs = histories.epochs(run.history)
         rows.append((one_line(run.label), str(epochs), f"{run.parameters:,}", speed, *last))
-    for run in runs[1:]:
-        distances = [
+    return rows
+
+
+def distances(runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
+    """Returns how far each further run is from the first, in the columns after the label."""
+    first, *others = runs
+    rows = []
+    for run in others:
+        measures = [
             f"{run.history[measure][-1] - first.history[measure][-1]:+.4f}" for measure in MEASURES
         ]
         # Speeds drift with the machine's load: their ratio says more than their difference.
@@ -75,8 +81,7 @@ def table_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
         ratio = f"x {run.images_per_second / first.images_per_second:.2f}" if both else "-"
         epochs = histories.epochs(run.history) - histories.epochs(first.history)
         parameters = f"{run.parameters - first.parameters:+,}"
-        label = f"{one_line(run.label)} - {one_line(first.label)}"
-        rows.append((label, f"{epochs:+}", parameters, ratio, *distances))
+        rows.append((f"{epochs:+}", parameters, ratio, *measures))
     return rows
 
 

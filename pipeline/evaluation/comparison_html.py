@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib
 
-from pipeline.evaluation.comparison import ComparedRun, differing_options, table_rows
+from pipeline.evaluation.comparison import ComparedRun, differing_options, distances, table_rows
 from pipeline.evaluation.page import Curve, draw, render
 from pipeline.evaluation.report_html import setting
 
@@ -34,8 +34,8 @@ def comparison_html(runs: Sequence[ComparedRun]) -> str:
         "comparison.html",
         runs=runs,
         titles=titles,
-        rows=rows[: len(runs)],
-        distances=rows[len(runs) :],
+        rows=rows,
+        distances=distances(runs),
         colours=colours,
         curves=[
             draw(title, [Curve(run.history[measure], colour=c) for run, c in coloured])

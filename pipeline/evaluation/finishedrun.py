@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import history as histories
 from pipeline.errors import UserError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.report_html import report_html
@@ -20,8 +21,7 @@ from pipeline.figures.curve import plot
 from pipeline.files.atomic import write_atomically
 from pipeline.files.reading import read_regular
 from pipeline.files.resultfiles import ResultFiles
-from pipeline.training import history as histories
-from pipeline.training.history import History
+from pipeline.history import History
 
 MISTAKES = 24  # shown, and kept with the predictions
 # Of files that are read: the predictions for 100,000 images of 1,000 classes take 400 MB.
@@ -148,7 +148,7 @@ class FinishedRun:
     """
 
     name: str
-    output: Path
+    files: ResultFiles
     history: History
     record: Mapping[str, Any]
     text: str | None
@@ -177,7 +177,7 @@ class FinishedRun:
                 text = kept = None
         except FileNotFoundError:
             kept = None
-        return cls(name, output, history, record, text, kept)
+        return cls(name, files, history, record, text, kept)
 
     def write_page(self) -> Path:
         """Writes the page beside the results and returns its path.
@@ -187,9 +187,8 @@ class FinishedRun:
         """
         kept = (self.kept.predictions, self.kept.mistakes, self.kept.augmented) if self.kept else ()
         page = report_html(self.name, self.history, self.record, *kept, text=self.text)
-        path = ResultFiles(self.output, self.name).page
-        write_atomically(path, page)
-        return path
+        write_atomically(self.files.page, page)
+        return self.files.page
 
     def write_curve(self) -> Path:
         """Draws the curve as PDF, for papers, beside the results and returns its path.
@@ -197,7 +196,7 @@ class FinishedRun:
         Raises:
             OSError: it cannot be written.
         """
-        return self._draw(ResultFiles(self.output, self.name).curve_pdf, format="pdf")
+        return self._draw(self.files.curve_pdf, format="pdf")
 
     def write_curve_over(self, name: str, history: History) -> Path:
         """Draws the curve over another run's as PNG beside the results and returns its path.
@@ -205,7 +204,7 @@ class FinishedRun:
         Raises:
             OSError: it cannot be written.
         """
-        path = self.output / f"{self.name}_over_{name}.png"
+        path = self.files.curve.with_name(f"{self.name}_over_{name}.png")
         return self._draw(path, over=(name, history))
 
     def _draw(self, path: Path, **how: Any) -> Path:

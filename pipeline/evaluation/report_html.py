@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from markupsafe import Markup
 
+from pipeline import history as histories
 from pipeline.evaluation.page import Curve, draw, render
 from pipeline.evaluation.predictions import Predictions
-from pipeline.training import history as histories
-from pipeline.training.history import History
+from pipeline.history import History
 
 CONFUSIONS = 10
 MATRIX_CLASSES = 25  # up to so many the confusion matrix is a table, of more an image

@@ -1,11 +1,10 @@
 """The formats that a network can be exported to, and the folder that an export is."""
 
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, require_packages
 
 # Beside the network there are its description, a script that uses it, and one that opens it.
 ABOUT, CLASSIFY, NETWORK = "preprocess.json", "classify.py", "network.py"
@@ -37,12 +36,8 @@ class Format:
         Raises:
             UserError: one is not installed.
         """
-        needed = (self.runtime, *self.converters)
-        missing = [name for name in needed if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"{self.title} needs {' and '.join(missing)}: install with pip install '.[export]'"
-            )
+        command = "install with pip install '.[export]'"
+        require_packages(self.title, (self.runtime, *self.converters), command)
 
     def versions(self) -> dict[str, str]:
         """Returns the versions of the packages that an export depends on."""

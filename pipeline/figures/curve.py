@@ -6,9 +6,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline import history as histories
 from pipeline.errors import one_line
-from pipeline.training import history as histories
-from pipeline.training.history import History
+from pipeline.history import History
 
 # Up to this many learning rates are taken for a person's, who lowers them by powers of ten.
 MOST_RATES_BY_HAND = 8

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -37,16 +38,25 @@ class HDF5Stream:
         with self.errors_named():
             self.file = open_anew(self._temporary)
 
-    def publish(self) -> None:
-        """Waits until the file is on disk, and gives it its name.
+    def finish(self, complete: Callable[[BinaryIO], None]) -> None:
+        """Completes the file, waits until it is on disk and gives it its name, or else removes it.
+
+        Args:
+            complete: writes what is still missing.
 
         Raises:
-            OSError: it cannot be written.
+            UserError: the file cannot be written.
         """
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        replace_durably(self._temporary, self.path)
+        try:
+            with self.errors_named():
+                complete(self.file)
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+                replace_durably(self._temporary, self.path)
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Removes the file."""

@@ -21,14 +21,14 @@ import h5py
 import numpy as np
 
 from pipeline import backend
+from pipeline import history as histories
 from pipeline.errors import NetworkError, UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5members import DAMAGE, own_member, own_texts
 from pipeline.files.reading import read_regular
 from pipeline.files.seal import sealed, unsealed
+from pipeline.history import History
 from pipeline.nn.spec import NetworkSpec
-from pipeline.training import history as histories
-from pipeline.training.history import History
 
 if TYPE_CHECKING:  # slow to import: a script reads its checkpoint before it needs Keras
     import keras
@@ -168,7 +168,7 @@ def save_model(
     def add_run(file: h5py.File) -> None:
         for name, content in (("history", history), ("held_out", held_out and asdict(held_out))):
             if content:
-                file[name] = np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+                _put(file, name, json.dumps(content))
 
     _save(path, network, spec, add_run)
 
@@ -222,7 +222,7 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
 
     def add_training(file: h5py.File) -> None:
         group = file.create_group("training")
-        group["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+        _put(group, "state", json.dumps(state))
         variables = {
             "optimizer": classifier.optimizer.variables,
             "averages": _averages(classifier),
@@ -241,7 +241,7 @@ def _save(
     path: str | Path,
     network: keras.Model,
     spec: NetworkSpec | None,
-    add: Callable[[h5py.File], None] | None = None,
+    add: Callable[[h5py.File], None],
 ) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns of the format at every save
     with _MemoryFile() as file:
@@ -249,14 +249,18 @@ def _save(
         _fix_lengths(file["model_weights"])
         if spec:
             group = file.create_group("spec")
-            group["text"] = np.frombuffer(spec.to_json().encode(), dtype=np.uint8)
+            _put(group, "text", spec.to_json())
             if spec.mean is not None:
                 group["mean"] = spec.mean
-        if add:
-            add(file)
+        add(file)
         file.flush()
         data = file.id.get_file_image()
     write_atomically(path, sealed(data))
+
+
+def _put(group: h5py.Group, name: str, text: str) -> None:
+    """Adds a text as bytes, as which `_bytes` reads it."""
+    group[name] = np.frombuffer(text.encode(), dtype=np.uint8)
 
 
 def _fix_lengths(layers: h5py.Group) -> None:
@@ -353,7 +357,7 @@ def load_model(
     try:
         network = spec.build()
     except NetworkError as error:
-        raise UserError(f"{path} is damaged or of another network: {error}") from error
+        raise _damaged(path, error) from error
     _assign_weights(path, weights, network)
     return network, spec
 
@@ -361,7 +365,7 @@ def load_model(
 def _refuse_too_few(path: Path, weights: Weights, spec: NetworkSpec) -> None:
     numbers = sum(weight.size for layer in weights.values() for weight in layer.values())
     if sum(spec.stages) > len(weights) or spec.least_weights > numbers:
-        raise UserError(f"{path} is damaged or of another network: it has too few weights for it")
+        raise _damaged(path, "it has too few weights for it")
 
 
 def _read_spec(file: h5py.File) -> NetworkSpec | None:
@@ -459,7 +463,7 @@ def _read_sealed(path: Path) -> bytes:
         raise UserError(f"{path} is {error}") from error
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def _damaged(path: Path, error: Exception | str) -> UserError:
     return UserError(f"{path} is damaged or of another network: {error}")
 
 

@@ -51,11 +51,12 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     """Returns the lines of a text file, UTF-8, but for the empty ones.
 
     Raises:
-        UserError: it is not a text file.
-        OSError: see `read_regular`.
+        UserError: it is not a text file, or cannot be read; see `read_regular`.
     """
     try:
         text = read_regular(path, TEXT_BYTES_LIMIT).decode()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file") from error
     return [line for line in text.splitlines() if line.strip()]

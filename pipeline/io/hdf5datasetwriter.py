@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -124,19 +124,15 @@ class HDF5DatasetWriter:
             ValueError: rows are missing; the file was removed.
             UserError: the file could not be written and was removed.
         """
-        try:
-            if self._written < self._dims[0]:
-                raise ValueError(f"{self.path} got {self._written} of its {self._dims[0]} rows")
-            with self._stream.errors_named():
-                file = self._stream.file
-                size = file.tell()
-                file.seek(0)
-                file.write(self._header())
-                file.write(seal(file, size))
-                self._stream.publish()
-        except BaseException:
-            self._stream.abandon()
-            raise
+        self._stream.finish(self._complete)
+
+    def _complete(self, file: BinaryIO) -> None:
+        if self._written < self._dims[0]:
+            raise ValueError(f"{self.path} got {self._written} of its {self._dims[0]} rows")
+        size = file.tell()
+        file.seek(0)
+        file.write(self._header())
+        file.write(seal(file, size))
 
     def _header(self) -> bytes:
         """Returns the file as HDF5 makes it, up to where the images begin."""

@@ -49,7 +49,7 @@ def find_imagenet(root: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def _flat_val(folder: Path, labels: Path, ids: set[str]) -> dict[str, str]:
     class_of = {}
-    for number, line in enumerate(_lines(labels)[1:], start=2):
+    for number, line in enumerate(read_lines(labels)[1:], start=2):
         name, _, prediction = line.partition(",")
         wordnet_id, *_ = [*prediction.split(), ""]
         if wordnet_id not in ids:
@@ -69,7 +69,7 @@ def _flat_val(folder: Path, labels: Path, ids: set[str]) -> dict[str, str]:
 def _titles(path: Path, ids: tuple[str, ...]) -> dict[str, str]:
     if not path.exists():
         return {}
-    words = dict(line.split(maxsplit=1) for line in _lines(path) if " " in line.strip())
+    words = dict(line.split(maxsplit=1) for line in read_lines(path) if " " in line.strip())
     if missing := [wordnet_id for wordnet_id in ids if wordnet_id not in words]:
         raise UserError(f"{path} has no words for {missing[0]}")
     first = {wordnet_id: words[wordnet_id].split(",")[0].strip() for wordnet_id in ids}
@@ -78,10 +78,3 @@ def _titles(path: Path, ids: tuple[str, ...]) -> dict[str, str]:
         wordnet_id: word if count[word] == 1 else f"{word} ({wordnet_id})"
         for wordnet_id, word in first.items()
     }
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_lines(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error

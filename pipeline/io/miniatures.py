@@ -37,19 +37,14 @@ PHOTOGRAPHS = {"temple": TEMPLE, "flower": FLOWER}
 PHOTOGRAPH_SIDES = (64, 160)  # pixels, least and largest
 
 
-def write_cifar10(folder: Path, train: int = 200, test: int = 100) -> None:
-    """Writes `{train,test}/<class>/*.png`, 32x32 pixels, of 10 classes.
-
-    Args:
-        folder: a new one.
-        train: training images a class.
-        test: test images a class.
+def write_cifar10(folder: Path) -> None:
+    """Writes `{train,test}/<class>/*.png` into a new folder, 32x32 pixels, of 10 classes.
 
     Raises:
         OSError: a file could not be written.
     """
     photographs, rng = _photographs(), np.random.default_rng(SEED)
-    for split, count in (("train", train), ("test", test)):
+    for split, count in (("train", 200), ("test", 100)):
         for name, (photograph, top, bottom, left, right) in CIFAR10_CLASSES.items():
             (folder / split / name).mkdir(parents=True)
             part = photographs[photograph][top:bottom, left:right]
@@ -59,16 +54,11 @@ def write_cifar10(folder: Path, train: int = 200, test: int = 100) -> None:
                 _write(folder / split / name / f"{number:04}.png", window)
 
 
-def write_tiny_imagenet(folder: Path, train: int = 10, val: int = 5) -> None:
-    """Writes the layout of `tiny-imagenet-200.zip`: JPEGs of 64x64 pixels, of 200 classes.
+def write_tiny_imagenet(folder: Path) -> None:
+    """Writes the layout of `tiny-imagenet-200.zip` into a new folder: JPEGs of 64x64 pixels.
 
-    Some are gray. The validation images lie in one folder, with their labels in a file; the test
-    images, which have none, are left out.
-
-    Args:
-        folder: a new one.
-        train: training images a class.
-        val: validation images a class.
+    Of 200 classes; some are gray. The validation images lie in one folder, with their labels in a
+    file; the test images, which have none, are left out.
 
     Raises:
         OSError: a file could not be written.
@@ -103,7 +93,7 @@ def write_tiny_imagenet(folder: Path, train: int = 10, val: int = 5) -> None:
     for wordnet_id, place in zip(ids, places, strict=True):
         images = folder / "train" / wordnet_id / "images"
         images.mkdir(parents=True)
-        names = [f"{wordnet_id}_{number}.JPEG" for number in range(train)]
+        names = [f"{wordnet_id}_{number}.JPEG" for number in range(10)]
         for name in names:
             write(images / name, place)
         boxes_file = images.parent / f"{wordnet_id}_boxes.txt"
@@ -112,7 +102,7 @@ def write_tiny_imagenet(folder: Path, train: int = 10, val: int = 5) -> None:
     images = folder / "val" / "images"
     images.mkdir(parents=True)
     annotations = []
-    for number, label in enumerate(rng.permutation(np.repeat(np.arange(len(ids)), val))):
+    for number, label in enumerate(rng.permutation(np.repeat(np.arange(len(ids)), 5))):
         write(images / f"val_{number}.JPEG", places[label])
         annotations.append(f"val_{number}.JPEG\t{ids[label]}\t{boxes}")
     (folder / "val" / "val_annotations.txt").write_text("".join(annotations))

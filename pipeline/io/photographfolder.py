@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -27,7 +26,7 @@ from pipeline.io.imagefolders import (
     refuse_bad,
     some,
 )
-from pipeline.io.inspection import Look, inspect
+from pipeline.io.inspection import Look, digest_of, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
 from pipeline.io.photographstore import PhotographStore, is_store
@@ -258,7 +257,7 @@ def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:
         [[looks[file].digest for file in files] for files in classes.values()]
         for classes in (splits if splits.test else splits[:2])  # as before there were tests
     ]
-    return hashlib.blake2b(json.dumps(digests).encode(), digest_size=16).hexdigest()
+    return digest_of(json.dumps(digests).encode())
 
 
 def _left_alone(folder: Path) -> Iterable[str]:

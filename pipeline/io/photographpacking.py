@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import h5py
@@ -241,21 +242,15 @@ class _PartWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._bytes:
-            self._close()
+            self._stream.finish(self._complete)
         else:
             self._stream.abandon()
 
-    def _close(self) -> None:
-        try:
-            with self._stream.errors_named():
-                file, head = self._stream.file, self._head()
-                file.write(tail(io.BytesIO(head), len(head)))
-                file.seek(0)
-                file.write(head)
-                self._stream.publish()
-        except BaseException:
-            self._stream.abandon()
-            raise
+    def _complete(self, file: BinaryIO) -> None:
+        head = self._head()
+        file.write(tail(io.BytesIO(head), len(head)))
+        file.seek(0)
+        file.write(head)
 
     def _head(self) -> bytes:
         """Returns the file as HDF5 makes it, up to where the content begins."""

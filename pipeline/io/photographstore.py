@@ -18,7 +18,7 @@ from pipeline.files.hdf5members import DAMAGE, own_member
 from pipeline.files.reading import open_regular, read_regular
 from pipeline.files.seal import SEAL_BYTES, seal, sealed, unsealed
 from pipeline.io.imagefiles import FILE_BYTES_LIMIT
-from pipeline.io.inspection import digest_of
+from pipeline.io.inspection import DIGEST_BYTES, digest_of
 from pipeline.io.photographs import Photograph
 
 PARTS = "pictures_*.hdf5"  # what the files of pictures are called
@@ -38,7 +38,7 @@ ROW = {
     "width": "<i4",
     "height": "<i4",
     "mean": ("<f8", (3,)),
-    "digest": ("u1", (16,)),
+    "digest": ("u1", (DIGEST_BYTES,)),
     # When it was packed, its file had this size and this time of change, in nanoseconds.
     "file_bytes": "<i8",
     "file_changed": "<i8",
@@ -283,7 +283,8 @@ class _Looks(Mapping):
 
     def digest(self, row: int) -> str:
         """Returns the digest of the photograph in a row."""
-        return self._digests[32 * row : 32 * row + 32]
+        digits = 2 * DIGEST_BYTES
+        return self._digests[digits * row :][:digits]
 
     def __getitem__(self, name: str) -> _StoredLook:
         return _StoredLook(self, self.row[name])

@@ -37,7 +37,6 @@ def read_label_names(wordnet_ids: Path, word_labels: Path) -> LabelNames:
 
     Raises:
         UserError: a file is no text, or there are no ids, one twice, or one without words.
-        OSError: a file cannot be read.
     """
     ids = [line.strip() for line in read_lines(wordnet_ids)]
     if not ids or len(set(ids)) < len(ids):
@@ -84,7 +83,6 @@ def list_val(
 
     Raises:
         UserError: `annotations` is no such file, or there are no images.
-        OSError: `annotations` cannot be read.
     """
     number = {wordnet_id: label for label, (wordnet_id, _) in enumerate(label_names)}
     label_of: dict[str, int] = {}

@@ -42,6 +42,14 @@ def check_stages(stages: tuple[int, ...], filters: tuple[int, ...]) -> None:
             )
 
 
+# The networks without stages and filters of their own, and what they are called for people.
+TITLES = {
+    "resnet18": "ResNet-18",
+    "keras_hub": "KerasHub's ResNet-18",
+    "torchvision": "torchvision's ResNet-18",
+}
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A network, but for the images and classes that it is for.
@@ -74,10 +82,12 @@ class Architecture:
         image_shape: tuple[int, int, int],
         label_names: tuple[str, ...],
         mean: np.ndarray | None,
+        centre: float = 1.0,
     ) -> NetworkSpec:
         """Returns the network for images of this shape, of these classes, with this mean."""
-        images = {"image_shape": image_shape, "label_names": label_names, "mean": mean}
-        return NetworkSpec(**vars(self), **images)
+        return NetworkSpec(
+            **vars(self), image_shape=image_shape, label_names=label_names, mean=mean, centre=centre
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +123,7 @@ class NetworkSpec:
     def __post_init__(self):
         for name in ("image_shape", "label_names", "stages", "filters"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.family not in ("resnet", "resnet18", "keras_hub", "torchvision"):
+        if self.family not in ("resnet", *TITLES):
             raise NetworkError(f"there is no network {self.family!r}")
         if not self.label_names or not all(type(name) is str for name in self.label_names):
             raise NetworkError("label_names must be texts")
@@ -164,11 +174,7 @@ class NetworkSpec:
         if self.family == "resnet":
             stages, filters = ("-".join(map(str, part)) for part in (self.stages, self.filters))
             return f"ResNet {stages}, filters {filters}"
-        return {
-            "resnet18": "ResNet-18",
-            "keras_hub": "KerasHub's ResNet-18",
-            "torchvision": "torchvision's ResNet-18",
-        }[self.family]
+        return TITLES[self.family]
 
     @property
     def least_weights(self) -> int:

@@ -1,7 +1,5 @@
 """What a recipe comes to: batches, optimizer, loss and learning rate."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 
@@ -33,7 +31,9 @@ from pipeline.training.schedule import (
 )
 
 
-def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) -> list[Augment]:
+def augmentation(
+    recipe: Recipe, preprocess: Preprocess, count: int, seed: int, cropped: bool = False
+) -> list[Augment]:
     """Returns the steps from a recipe's images, uint8, to what the network is trained on.
 
     Args:
@@ -41,12 +41,13 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) 
         preprocess: what is done to images in evaluation as well.
         count: number of training images.
         seed: of the run.
+        cropped: whether the images come cropped by the recipe's `crop_scale`.
     """
-    plain = recipe.epochs - recipe.plain_epochs
+    plain = recipe.first_plain_epoch
     steps: list[Augment] = []
     if recipe.crop_padding:
         steps.append(RandomCrop(recipe.crop_padding))
-    if recipe.crop_scale < 1:
+    if recipe.crop_scale < 1 and not cropped:
         steps.append(RandomResizedCrop(recipe.crop_scale))
     if recipe.flip:
         alternating = recipe.flip == "alternating"
@@ -89,30 +90,28 @@ def make_training(
         ValueError: the recipe has images grow that are no photographs.
     """
     devices = devices or Devices()
-    share = (devices.process, devices.processes)
     classes = len(data.label_names) if recipe.one_hot else None
-    plain = recipe.epochs - recipe.plain_epochs
+    plain = recipe.first_plain_epoch
     images, first = data.train_images, []
     if isinstance(images, Photographs) and recipe.crop_scale < 1:
         # Cropped as they are decoded: no pixel is lost before, nor decoded in vain.
         size = images.shape[1]
         if recipe.growth:
             size = growing_size(size, recipe.epochs, **recipe.growth)
-        first = [PhotographCrop(size, recipe.crop_scale)]
-        images, recipe = images.files, replace(recipe, crop_scale=1.0, growth={})
+        images, first = images.files, [PhotographCrop(size, recipe.crop_scale)]
     elif recipe.growth:
         raise ValueError(f"growth {dict(recipe.growth)} is for photographs")
     return TrainingBatches(
         images,
         data.train_labels,
         recipe.batch_size,
-        [*first, *augmentation(recipe, preprocess, len(images), seed)],
+        [*first, *augmentation(recipe, preprocess, len(images), seed, cropped=bool(first))],
         seed=seed,
         start_epoch=start_epoch,
         workers=workers,
-        one_hot=classes,
+        classes=classes,
         mixer=CutMix(recipe.cutmix, recipe.cutmix_alpha, until=plain) if recipe.cutmix else None,
-        share=share,
+        share=devices.share,
         start_batch=start_batch,
     )
 
@@ -141,7 +140,7 @@ def make_evaluation(
         workers,
         len(data.label_names) if recipe.one_hot else None,
         padded=devices.count > 1,
-        share=(devices.process, devices.processes),
+        share=devices.share,
     )
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
     from pipeline.batches import TrainingBatches
     from pipeline.evaluation.predictions import Predictions
     from pipeline.files.modelfile import Checkpoint
+    from pipeline.history import History
     from pipeline.io.dataset import Dataset
     from pipeline.nn.spec import NetworkSpec
-    from pipeline.training.history import History
 
 # Options of one call, which a checkpoint does not keep, and those that photographs alone have.
 FORGOTTEN = {"output", "checkpoints", "resume", "checkpoint_minutes", "workers", "devices"}
@@ -253,8 +253,8 @@ def train(
     from pipeline.files.checkpoints import newest_checkpoint
     from pipeline.files.lock import lock, real
     from pipeline.files.modelfile import load_body
+    from pipeline.history import epochs
     from pipeline.training.assembly import make_classifier, make_evaluation, make_training
-    from pipeline.training.history import epochs
     from pipeline.training.loop import fit
     from pipeline.training.run import Run
 
@@ -293,8 +293,7 @@ def train(
         experiment.architecture, stages=tuple(options.stages), filters=tuple(options.filters)
     )
     mean = data.mean if experiment.centred else None
-    spec = architecture.spec(data.image_shape, data.label_names, mean)
-    spec = replace(spec, centre=experiment.centre)
+    spec = architecture.spec(data.image_shape, data.label_names, mean, experiment.centre)
     if checkpoint:  # a few bytes can describe a network that fills any memory
         checkpoint.refuse_larger(spec)
     preprocess = spec.preprocessor.preprocess
@@ -355,14 +354,12 @@ def train(
 
 
 def _batches(batches: TrainingBatches) -> str:
-    count = len(batches.images)
-    size = min(batches.batch_size, count)
-    steps = batches.steps_per_epoch
-    left_out = count - steps * size
+    steps, size = batches.steps_per_epoch, batches.batch_size
+    left_out = len(batches.images) - steps * size
     text = f"{steps:,} {'batch' if steps == 1 else 'batches'} of {size} images"
     return f"{text}; {left_out} images, others each time, are left out" if left_out else text
 
 
 def _division(batches: TrainingBatches, devices: Devices) -> str:
-    size = min(batches.batch_size, len(batches.images))
+    size = batches.batch_size
     return f"batch {size} = {devices.count} x {size // devices.count}"

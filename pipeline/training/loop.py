@@ -19,8 +19,8 @@ from pipeline.callbacks.stoponsignal import StopOnSignal
 from pipeline.callbacks.throughput import Throughput
 from pipeline.callbacks.trainingmonitor import TrainingMonitor
 from pipeline.errors import Stopped, UserError
+from pipeline.history import History, stalled
 from pipeline.training.classifier import Classifier
-from pipeline.training.history import History, stalled
 from pipeline.training.run import Run
 from pipeline.training.schedule import Schedule
 
@@ -76,12 +76,10 @@ def fit(
         options.checkpoint_minutes,
         run.devices.chief,
     )
-    ended = run.start_epoch == options.epochs
     stopped_rising = f"the validation accuracy has not risen for --patience {options.patience}"
-    if not ended and run.stalled:
-        print(f"{stopped_rising}: nothing is trained")
-        ended = True
-    if ended:
+    if run.nothing_left:
+        if run.start_epoch < options.epochs:
+            print(f"{stopped_rising}: nothing is trained")
         # The process may have been killed before it had copied the last checkpoint to best.hdf5,
         # or recorded its end.
         writer.on_train_begin()
@@ -98,11 +96,10 @@ def fit(
             classifier.stop_training = True
 
     stop = StopOnSignal(writer.save_under_way, run.devices.agreed)
-    batch_size = min(train_batches.batch_size, len(train_batches.images))
-    progress = Progress(batch_size)
+    progress = Progress(train_batches.batch_size)
     callbacks = [
         *([keras.callbacks.LearningRateScheduler(schedule)] if schedule else []),
-        Throughput(batch_size),
+        Throughput(train_batches.batch_size),
         progress,
         DivergenceGuard(),
         # The order matters, as the process may be killed between any two of these. The checkpoints

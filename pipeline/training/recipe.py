@@ -101,6 +101,11 @@ class Recipe:
         """Whether labels have to be one-hot, because they may be spread over several classes."""
         return self.label_smoothing > 0 or self.cutmix > 0
 
+    @property
+    def first_plain_epoch(self) -> int:
+        """From which epoch, counted from 0, there is no TrivialAugment, erasing and CutMix."""
+        return self.epochs - self.plain_epochs
+
     def unmirrored(self) -> Recipe:
         """Returns the recipe for images that must not be mirrored, such as digits."""
         return replace(self, flip="", affine={**self.affine, "flip": False} if self.affine else {})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import keras
 
+from pipeline import history as histories
 from pipeline.backend import processor, uses_onednn
 from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
@@ -31,9 +32,8 @@ from pipeline.files.modelfile import (
     save_model,
 )
 from pipeline.files.resultfiles import ResultFiles
-from pipeline.training import history as histories
+from pipeline.history import History
 from pipeline.training.experiment import OF_THE_NETWORK, Experiment, Options
-from pipeline.training.history import History
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Run:
         start_epoch: epochs already trained.
         start_batch: batches already trained of the epoch after them.
         history: of these epochs.
-        stalled: whether patience has run out, so that nothing is left to train.
+        nothing_left: whether all epochs are trained, or patience has run out.
         remembered: what every checkpoint keeps of the options.
         drawn_with: what the curve says of the run; see `pipeline.figures.curve.plot`.
         reported_on: which images the report is on, such as "test".
@@ -128,7 +128,8 @@ class Run:
                 f"{', '.join(histories.MEASURES)}"
             )
         # An epoch under way is ended first.
-        self.stalled = not self.start_batch and histories.stalled(self.history, options.patience)
+        stalled = not self.start_batch and histories.stalled(self.history, options.patience)
+        self.nothing_left = stalled or self.start_epoch == options.epochs
         self.drawn_with: dict[str, str | bool] = {}
         self.reported_on = "test"
         self._command = command
@@ -344,10 +345,7 @@ class Run:
                     f"{self.files.history} belongs to another run: give this one another output "
                     "folder"
                 )
-            nothing_left = self.checkpoint and (
-                self.stalled or self.start_epoch == self.options.epochs
-            )
-            if nothing_left and self.start_epoch < histories.epochs(found):
+            if self.nothing_left and self.start_epoch < histories.epochs(found):
                 raise UserError(
                     f"{self.files.history} has {histories.epochs(found)} epochs already, and this "
                     f"run would only report on epoch {self.start_epoch}: train longer, or give it "

@@ -48,6 +48,7 @@ from pipeline.files.lock import lock
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.files.seal import sealed, unsealed
 from pipeline.files.wholefolder import whole_folder
+from pipeline.history import MEASURES, append, as_csv, read_history
 from pipeline.io import cifar10
 from pipeline.io.dataset import Dataset
 from pipeline.io.hdf5datasetgenerator import HDF5DatasetGenerator
@@ -59,7 +60,6 @@ from pipeline.io.photographpacking import pack_photographs
 from pipeline.io.photographstore import STORE, TAIL_BYTES, StorePart, store_text, tail
 from pipeline.io.tiny_imagenet import read_label_names
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
-from pipeline.training.history import MEASURES, append, as_csv, read_history
 
 MEMORY_LIMIT = 500 * 2**20  # bytes that a try may take beyond what the process has
 SIZE = 32
@@ -156,7 +156,8 @@ def forged_states(folder: Path) -> Attempt:
     """Forges what a checkpoint remembers of its run, and goes on with it as a script does."""
     import toy
 
-    from pipeline.command_line.options import parse_training, training_parser
+    from pipeline.command_line.options import training_parser
+    from pipeline.command_line.resuming import parse_training
     from pipeline.training.run import Run
 
     experiment = toy.experiment(epochs=3, model="model.hdf5")
