@@ -192,7 +192,9 @@ def test_a_run_goes_on_with_the_recipe_that_it_was_trained_by(going_on):
 
 
 def test_a_recipe_that_was_changed_meanwhile_is_refused(going_on):
-    with pytest.raises(UserError, match=r"epoch_3.* was trained with cutout 0, .* has 12 now: put"):
+    with pytest.raises(
+        UserError, match=r"epoch_3.* was trained with cutout 0, .* has 12 now: restore it"
+    ):
         going_on().begin(replace(RECIPE, cutout=12), toy.read())
 
 
@@ -311,7 +313,9 @@ def test_a_report_is_not_replaced_by_one_on_an_earlier_epoch(run, checkpoint, ou
     longer = {name: [*values, 0.5, 0.25] for name, values in HISTORY.items()}
     (output / "train_it.json").write_text(json.dumps(longer))
     earlier = read_checkpoint(checkpoint)
-    with pytest.raises(UserError, match=r"has 5 epochs, .* report on epoch 3: train longer"):
+    with pytest.raises(
+        UserError, match=r"has 5 epochs already, .* report on epoch 3: train longer"
+    ):
         run(checkpoint=earlier, epochs=3)
     with pytest.raises(UserError, match="report on epoch 3"):  # the later checkpoints are gone
         run(resume=True, epochs=3)
@@ -340,7 +344,7 @@ def test_a_history_of_other_measures_is_not_gone_on_with(measures, run, output, 
 def test_a_run_does_not_go_on_over_the_history_of_another(run, checkpoint, output):
     (output / "train_it.json").write_text(json.dumps(HISTORY | {"loss": [9.0, 8.0, 7.0]}))
     with pytest.raises(
-        UserError, match=r"train_it\.json belongs to another run .*another output folder"
+        UserError, match=r"train_it\.json belongs to another run: .*another output folder"
     ):
         run(resume=True)
 
