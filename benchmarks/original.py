@@ -55,7 +55,12 @@ def array_batches(
 
 
 def _generator(
-    rotation: float = 0, zoom: float = 0, shift: float = 0, shear: float = 0, flip: bool = False
+    rotation: float = 0,
+    zoom: float = 0,
+    shift: float = 0,
+    shear: float = 0,
+    flip: bool = False,
+    nearest: bool = False,
 ) -> ImageDataGenerator:
     return ImageDataGenerator(
         rotation_range=rotation,
@@ -65,6 +70,7 @@ def _generator(
         shear_range=shear,
         horizontal_flip=flip,
         fill_mode="nearest",
+        interpolation_order=0 if nearest else 1,
     )
 
 

@@ -71,7 +71,7 @@ def test_the_result_stands_with_its_conditions(page):
         "a run 50.00% of 6 test images are classified correctly. One run, its last epoch (2); "
         in (page.text)
     )
-    assert f"a standard error of {error:.2f} points." in page.text
+    assert f"the standard error of this accuracy is {error:.2f} points." in page.text
     calibration = f"{100 * PREDICTIONS.calibration_error():.2f} points (15 bins)."
     assert f"expected calibration error of {calibration}" in page.text
     conditions = "60,790 parameters · seed 7 · float32 · Keras 3.15.1 · tensorflow 2.21.0"
