@@ -255,7 +255,7 @@ def _gpu(args: Namespace) -> str:
         "from - to",
         "an epoch of CIFAR-10, s",
         "first step, s",
-        "there",
+        "their first step, s",
         "of the arithmetic",
         "of the bandwidth",
     )

@@ -61,7 +61,7 @@ SAMPLE = replace(
     architecture=Architecture("resnet", "imagenet", stages=(1, 1), filters=(16, 32, 64)),
     recipes={
         "plain": replace(PLAIN, epochs=8, batch_size=16),
-        "modern": replace(MODERN, epochs=8, batch_size=16),
+        "modern": replace(MODERN, epochs=16, batch_size=16),
     },
     size=64,
 )

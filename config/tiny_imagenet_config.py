@@ -42,7 +42,8 @@ FAITHFUL = Recipe(
     momentum=0.9,
     nesterov=True,
     # Rotation and shear in degrees, zoom and shift as fractions of the image's size. The original
-    # trained with Keras 2.1, which takes its 0.15 for radians, and the nearest pixels.
+    # trained with Keras 2.1, which takes its 0.15 for radians, and the nearest pixels. (A run of an
+    # earlier version goes on with a shear of 0.15 and without `nearest`.)
     affine={
         "rotation": 18,
         "zoom": 0.15,

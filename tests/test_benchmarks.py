@@ -171,7 +171,11 @@ def test_on_a_gpu_training_is_set_against_what_the_device_can_do(monkeypatch):
     assert float(told["first step, s"]) > 0
     for share in ("of the arithmetic", "of the bandwidth"):  # of so little, rounded to nothing
         assert re.fullmatch(r"\d+\.\d%", told[share])
-    assert bool(told[names[2]]) == bool(told["there"]) == bool(importlib.util.find_spec("torch"))
+    assert (
+        bool(told[names[2]])
+        == bool(told["their first step, s"])
+        == bool(importlib.util.find_spec("torch"))
+    )
 
 
 def test_the_least_work_of_a_step_is_counted_layer_by_layer():

@@ -148,7 +148,7 @@ def test_processes_with_unequal_numbers_of_devices_are_refused(monkeypatch):
     jax_only = pytest.importorskip("pipeline.backend.jax_only")
     found = [SimpleNamespace(process_index=process) for process in (0, 0, 0, 1, 1)]
     monkeypatch.setattr(jax_only.jax, "devices", lambda: found)
-    with pytest.raises(UserError, match="has 3 devices, and the least of another is 2: every"):
+    with pytest.raises(UserError, match="the processes have from 2 to 3 devices, and need as many"):
         jax_only.devices(None)
 
 

@@ -75,8 +75,8 @@ def devices(limit: int | None) -> Devices:
     counts = Counter(device.process_index for device in used)
     if len(set(counts.values())) > 1:
         raise UserError(
-            f"process 0 has {counts[0]} devices, and the least of another is "
-            f"{min(counts.values())}: every process needs as many; --devices limits them"
+            f"the processes have from {min(counts.values())} to {max(counts.values())} devices, "
+            "and need as many each: --devices limits them"
         )
     names = tuple(d.device_kind if d.platform != "cpu" else platform.machine() for d in used)
     if len(used) == 1:

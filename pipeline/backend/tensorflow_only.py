@@ -109,7 +109,7 @@ def use_fused_kernels(
             layer.call = functools.partial(_add, zeros)
     if replicas > 1 and isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer.check_finite = types.MethodType(_finite_everywhere, optimizer)
-    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
+    if type(optimizer) is keras.optimizers.SGD and optimizer.momentum:
         optimizer.update_step = types.MethodType(_update, optimizer)
 
 

@@ -13,14 +13,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pipeline.errors import NetworkError, one_line
 from pipeline.nn.spec import Architecture
 from pipeline.training.experiment import Experiment, Options
-
-if TYPE_CHECKING:
-    pass
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -209,7 +206,7 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
     add("--precision", choices=PRECISIONS, help=precision)
     workers = "threads that prepare batches (default: %(default)s)"
     add("--workers", type=positive_int, metavar="N", help=workers)
-    devices = "use at most N GPUs in each process (default: all)"
+    devices = "use N GPUs in each process (default: all)"
     add("--devices", type=positive_int, metavar="N", help=devices)
     place = (
         "for several processes (JAX): host and a free port of process 0; not needed under Slurm "

@@ -234,7 +234,7 @@ def _as_arguments(parser: Parser, checkpoint: Checkpoint) -> list[str]:
     flags = _flags(parser)
     for name, value in checkpoint.options.items():
         flag = flags.get(FORMER_NAMES.get(name, name))
-        if flag is None or value is None:
+        if flag is None or value in (None, ""):
             continue
         if isinstance(value, bool):
             arguments += [flag] if value else []

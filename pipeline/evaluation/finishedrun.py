@@ -137,7 +137,7 @@ class FinishedRun:
 
     Attributes:
         name: of the result files.
-        output: their folder.
+        files: where they lie.
         history: its measures by epoch.
         record: its options, and what the result depends on beside them.
         text: the report.

@@ -284,7 +284,7 @@ class _Looks(Mapping):
     def digest(self, row: int) -> str:
         """Returns the digest of the photograph in a row."""
         digits = 2 * DIGEST_BYTES
-        return self._digests[digits * row :][:digits]
+        return self._digests[digits * row : digits * (row + 1)]
 
     def __getitem__(self, name: str) -> _StoredLook:
         return _StoredLook(self, self.row[name])

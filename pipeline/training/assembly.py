@@ -19,7 +19,7 @@ from pipeline.batches import Augment, EvaluationBatches, Preprocess, TrainingBat
 from pipeline.io.dataset import Dataset, Images
 from pipeline.io.photographs import Photographs
 from pipeline.nn.spec import NetworkSpec
-from pipeline.training.averaging import AveragingSGD
+from pipeline.training.averaging import average_by_step
 from pipeline.training.classifier import Classifier
 from pipeline.training.recipe import Recipe
 from pipeline.training.schedule import (
@@ -166,13 +166,15 @@ def make_classifier(
     else:
         warmup_steps = (recipe.warmup_epochs or 0) * steps_per_epoch
         rate = warmup_cosine(recipe.learning_rate, recipe.epochs * steps_per_epoch, warmup_steps)
-    optimizer = AveragingSGD(
+    optimizer = keras.optimizers.SGD(
         rate,
         momentum=float(recipe.momentum),
         nesterov=recipe.nesterov,
         use_ema=recipe.ema > 0,
         ema_momentum=recipe.ema,
     )
+    if recipe.ema:
+        average_by_step(optimizer)
     network = spec.build(**_network_settings(recipe, spec))
     classifier = Classifier(
         network,

@@ -21,20 +21,22 @@ def averaging_momentum(highest: float, step: Any) -> keras.KerasTensor:
     return ops.minimum(highest, step / (step + 9))
 
 
-class AveragingSGD(keras.optimizers.SGD):
-    """SGD whose moving average of the weights has the momentum `averaging_momentum`.
+def average_by_step(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets an optimizer's moving average of the weights have the momentum `averaging_momentum`.
 
-    With Keras's own, of one momentum for all steps, the average of a short run, or of one that is
-    stopped early, would be mostly the weights that the network was initialized with.
+    With Keras's one momentum for all steps, the average of a short run, or of one that is stopped
+    early, would be mostly the weights that the network was initialized with.
+
+    Args:
+        optimizer: one with `use_ema`. It stays one of Keras's own classes, of which some backends
+            know faster ways.
     """
 
-    def _update_model_variables_moving_average(
-        self, trainable_variables: Sequence[keras.Variable]
-    ) -> None:
-        # Keras has no public name for it.
-        if not self.use_ema:
-            return
-        momentum = averaging_momentum(self.ema_momentum, self.iterations)
-        averages = self._model_variables_moving_average
+    def update(trainable_variables: Sequence[keras.Variable]) -> None:
+        momentum = averaging_momentum(optimizer.ema_momentum, optimizer.iterations)
+        averages = optimizer._model_variables_moving_average
         for variable, average in zip(trainable_variables, averages, strict=True):
             average.assign(momentum * average + (1 - momentum) * variable)
+
+    # Keras has no public name for it.
+    optimizer._update_model_variables_moving_average = update

@@ -282,7 +282,6 @@ def train(
         devices.meet("read")
         # What the chief has found out about pictures need not be found out again.
         data = experiment.read(options, remember=False)
-    devices.meet("all have read")  # on a machine with its own copy of the pictures it takes as long
     if recipe.holdout:
         data = data.with_held_out(recipe.holdout)
     if not data.may_be_mirrored:
