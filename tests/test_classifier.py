@@ -94,6 +94,25 @@ def test_a_network_without_a_softmax_of_its_own_is_refused(last):
         Classifier(keras.Model(inputs, last(inputs)), keras.optimizers.SGD())
 
 
+def pooled(pool):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Flatten()(layers.AveragePooling2D(pool)(inputs))
+    return keras.Model(inputs, layers.Activation("softmax")(x))
+
+
+def test_a_network_that_pools_its_whole_map_takes_images_of_any_size():
+    model = Classifier(pooled(8), keras.optimizers.SGD(), sizes_vary=True)
+    for size in (8, 4, 10):
+        images = np.random.default_rng(size).random((3, size, size, 2), dtype=np.float32)
+        logits = model.predict_on_batch(images)
+        np.testing.assert_allclose(logits, images.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_a_network_that_pools_parts_of_its_map_does_not():
+    with pytest.raises(ValueError, match=r"has to be over the whole map, not over \(4, 4\)"):
+        Classifier(pooled(4), keras.optimizers.SGD(), sizes_vary=True)
+
+
 # averages of the statistics
 
 

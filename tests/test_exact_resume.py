@@ -20,6 +20,7 @@ from pipeline.errors import Interrupted, UserError
 from pipeline.files.checkpoints import newest_checkpoint
 from pipeline.files.modelfile import read_checkpoint
 from pipeline.history import read_history
+from pipeline.io.dataset import Dataset
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import read_photograph_folder
 from pipeline.nn.spec import Architecture
@@ -59,21 +60,45 @@ def test_resume_is_exact(toy, precision, tmp_path):
     assert_resume_is_exact(toy, precision, tmp_path)
 
 
+def photographs_of_64_pixels(folder):
+    write_photographs(folder, 12)
+    return read_photograph_folder(str(folder), 64)
+
+
+def arrays_of_64_pixels(folder):
+    images = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    mean = images.mean((0, 1, 2), dtype=np.float32)
+    return Dataset(images, labels, images, labels, ("ant", "bee"), mean=mean)
+
+
 @pytest.mark.jax
-def test_resume_is_exact_while_pictures_grow(tmp_path):
+@pytest.mark.parametrize(
+    ("make", "stem"),
+    [(photographs_of_64_pixels, "imagenet"), (arrays_of_64_pixels, "tiny_imagenet")],
+)
+def test_resume_is_exact_while_images_grow(make, stem, tmp_path):
     """Of 32 pixels in the first of two epochs, of 64 in the second."""
-    write_photographs(tmp_path / "photographs", 12)
-
-    def read(path):
-        return read_photograph_folder(str(tmp_path / "photographs"), 64)
-
+    data = make(tmp_path / "images")
     growth = {"first": 0.5, "last": 1.0, "since": 0.25, "until": 0.5}
-    toy = experiment(reader=read, crop_scale=0.35, growth=growth)
-    network = Architecture("resnet", "imagenet", (1,), (4, 8))
+    toy = experiment(reader=lambda path: data, crop_scale=0.35, growth=growth)
+    network = Architecture("resnet", stem, (1, 1, 1), (4, 8, 8, 8))
     assert_resume_is_exact(replace(toy, architecture=network), "float32", tmp_path)
     recipe = replace(toy.recipes["plain"], epochs=2)
-    batches = make_training(recipe, read(None), lambda images: images)
+    batches = make_training(recipe, data, lambda images: images)
     assert [batches.batch(epoch, 0)[0].shape[1:3] for epoch in (0, 1)] == [(32, 32), (64, 64)]
+
+
+def test_images_that_are_not_square_or_have_a_mean_image_cannot_grow(tmp_path):
+    data = arrays_of_64_pixels(tmp_path)
+    low = data.train_images[:, :32]
+    recipe = experiment(crop_scale=0.35, growth={"first": 0.5}).recipes["plain"]
+    for refused in (
+        replace(data, train_images=low, test_images=low),
+        replace(data, mean=low[0].mean(axis=0, keepdims=True)),
+    ):
+        with pytest.raises(ValueError, match="only square images with a mean colour can grow"):
+            make_training(recipe, refused, lambda images: images)
 
 
 def assert_resume_is_exact(toy, precision, tmp_path):

@@ -82,3 +82,5 @@ def test_images_grow_from_their_first_size_to_their_last():
     size = growing_size(256, 5, first=0.5, last=1, since=0, until=1)
     assert [size(epoch) for epoch in range(5)] == [128, 160, 192, 192, 224]
     assert growing_size(48, 2, first=0.1, last=1, since=0, until=0.5)(0) == 32
+    size = growing_size(64, 4, first=0.5, last=0.875, since=0.25, until=0.75, step=8)
+    assert [size(epoch) for epoch in range(4)] == [32, 32, 48, 56]

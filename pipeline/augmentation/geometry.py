@@ -150,41 +150,67 @@ class RandomCrop:
         return cropped
 
 
+Size = int | Callable[[int], int]
+"""Width and height of images in pixels, or a function from the epoch, counted from 0, to them."""
+
+
+def size_in(size: Size, rng: np.random.Generator) -> int:
+    """Returns the size of the images of a batch, whose `rng` is a `Draw` if it depends on that."""
+    return size if isinstance(size, int) else size(rng.epoch)
+
+
+def resize(image: np.ndarray, target: np.ndarray) -> None:
+    """Resizes an image into an array of another height and width, bilinearly or by areas."""
+    height, width = target.shape[:2]
+    # Of what is not twice as large no pixel is passed over, and it is done in a quarter of the time
+    # that means of areas take.
+    linear = image.shape[0] < 2 * height and image.shape[1] < 2 * width
+    interpolation = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
+    cv2.resize(image, (width, height), target, interpolation=interpolation)
+
+
 class RandomResizedCrop:
     """Cuts a rectangle out of every image and resizes it to the whole (arXiv:1409.4842).
 
     Where ten rectangles drawn do not fit into the image, it is the largest in the middle whose
-    ratio is within bounds, as torchvision has it. Interpolation is bilinear.
+    ratio is within bounds, as torchvision has it.
 
     Args:
         scale: least area of a rectangle, as a fraction of the image's; the largest is 1.
         ratio: least and largest width divided by height.
+        size: of the result; that of the images if left out.
     """
 
-    def __init__(self, scale: float, ratio: tuple[float, float] = (3 / 4, 4 / 3)):
-        self.scale, self.ratio = scale, ratio
+    def __init__(
+        self,
+        scale: float,
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        size: Size | None = None,
+    ):
+        self.scale, self.ratio, self.size = scale, ratio, size
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Crops and resizes every image of a batch.
 
         Args:
             images: (batch, height, width, channels).
-            rng: where the rectangles are drawn from.
+            rng: where the rectangles are drawn from; a `Draw` where the size depends on the epoch.
 
         Returns:
-            A new array of the same shape and type.
+            A new array of the same type, (batch, size, size, channels).
         """
         height, width = images.shape[1:3]
         scale = (self.scale, 1.0)
         count, rows = rows_of(images, rng)
         rectangles = draw_rectangles(count, height, width, scale, self.ratio, rng)[rows]
         rectangles[~rectangles.any(axis=1)] = centred_rectangle(height, width, self.ratio)
-        resized = np.empty(images.shape, images.dtype)
+        if self.size is not None:
+            height = width = size_in(self.size, rng)
+        resized = np.empty((len(images), height, width, images.shape[-1]), images.dtype)
         for image, (top, left, bottom, right), target in zip(
             images, rectangles.tolist(), resized, strict=True
         ):
-            part = image[top:bottom, left:right]
-            cv2.resize(part, (width, height), target, interpolation=cv2.INTER_LINEAR)
+            resize(image[top:bottom, left:right], target)
         return resized
 
 
@@ -195,14 +221,14 @@ class PhotographCrop:
     that a JPEG much larger than needed is made smaller while it is decoded, which takes less time.
 
     Args:
-        size: width and height of the result, in pixels; or a function from the epoch to it.
+        size: of the result.
         scale: least area of a rectangle, as a fraction of the photograph's; the largest is 1.
         ratio: least and largest width divided by height.
     """
 
     def __init__(
         self,
-        size: int | Callable[[int], int],
+        size: Size,
         scale: float,
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ):
@@ -223,7 +249,7 @@ class PhotographCrop:
         Raises:
             UserError: a file cannot be decoded any more.
         """
-        size = self.size if isinstance(self.size, int) else self.size(rng.epoch)
+        size = size_in(self.size, rng)
         rectangles = np.array([self._draw(photograph, rng) for photograph in photographs])
         _, rows = rows_of(photographs, rng)
         chosen = photographs[rows]
@@ -231,12 +257,7 @@ class PhotographCrop:
         for photograph, rectangle, target in zip(
             chosen, rectangles[rows].tolist(), images, strict=True
         ):
-            part = self._decode(photograph, rectangle, size)
-            # Of what is not twice as large no pixel is passed over, and it is done in a quarter
-            # of the time that means of areas take.
-            linear = max(part.shape[:2]) < 2 * size
-            interpolation = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
-            cv2.resize(part, (size, size), target, interpolation=interpolation)
+            resize(self._decode(photograph, rectangle, size), target)
         return images
 
     def _draw(self, photograph: Photograph, rng: np.random.Generator) -> tuple[int, int, int, int]:

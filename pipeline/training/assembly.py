@@ -11,6 +11,7 @@ from pipeline.augmentation.geometry import (
     RandomCrop,
     RandomFlip,
     RandomResizedCrop,
+    Size,
 )
 from pipeline.augmentation.mixing import CutMix
 from pipeline.augmentation.trivialaugment import TrivialAugment
@@ -32,26 +33,32 @@ from pipeline.training.schedule import (
 
 
 def augmentation(
-    recipe: Recipe, preprocess: Preprocess, count: int, seed: int, cropped: bool = False
+    recipe: Recipe, preprocess: Preprocess, images: Images, seed: int
 ) -> list[Augment]:
-    """Returns the steps from a recipe's images, uint8, to what the network is trained on.
+    """Returns the steps from a recipe's images to what the network is trained on.
 
     Args:
         recipe: which steps there are, and how many epochs the run has.
         preprocess: what is done to images in evaluation as well.
-        count: number of training images.
+        images: to train on. If they are `Photographs` and the recipe has a `crop_scale`, the first
+            step takes their files: no pixel is lost before it, nor decoded in vain.
         seed: of the run.
-        cropped: whether the images come cropped by the recipe's `crop_scale`.
     """
     plain = recipe.first_plain_epoch
     steps: list[Augment] = []
+    if recipe.crop_scale < 1:
+        size: Size | None = None
+        if recipe.growth:
+            size = growing_size(images.shape[1], recipe.epochs, **recipe.growth)
+        if isinstance(images, Photographs):
+            steps.append(PhotographCrop(size or images.shape[1], recipe.crop_scale))
+        else:
+            steps.append(RandomResizedCrop(recipe.crop_scale, size=size))
     if recipe.crop_padding:
         steps.append(RandomCrop(recipe.crop_padding))
-    if recipe.crop_scale < 1 and not cropped:
-        steps.append(RandomResizedCrop(recipe.crop_scale))
     if recipe.flip:
         alternating = recipe.flip == "alternating"
-        steps.append(AlternatingFlip(count, seed) if alternating else RandomFlip())
+        steps.append(AlternatingFlip(len(images), seed) if alternating else RandomFlip())
     if recipe.trivial_augment:
         steps.append(TrivialAugment(recipe.trivial_augment, until=plain))
     steps.append(lambda images, draw: preprocess(images))
@@ -87,25 +94,26 @@ def make_training(
         start_batch: batches already trained of the epoch after `start_epoch`.
 
     Raises:
-        ValueError: the recipe has images grow that are no photographs.
+        ValueError: the recipe has images grow that are not square, or have a mean image.
     """
     devices = devices or Devices()
     classes = len(data.label_names) if recipe.one_hot else None
     plain = recipe.first_plain_epoch
-    images, first = data.train_images, []
+    images = data.train_images
+    height, width = images.shape[1:3]
+    if recipe.growth and (height != width or data.mean.ndim > 1):
+        raise ValueError(
+            "only square images with a mean colour can grow, not "
+            f"{height}x{width} with a mean of shape {data.mean.shape}"
+        )
+    steps = augmentation(recipe, preprocess, images, seed)
     if isinstance(images, Photographs) and recipe.crop_scale < 1:
-        # Cropped as they are decoded: no pixel is lost before, nor decoded in vain.
-        size = images.shape[1]
-        if recipe.growth:
-            size = growing_size(size, recipe.epochs, **recipe.growth)
-        images, first = images.files, [PhotographCrop(size, recipe.crop_scale)]
-    elif recipe.growth:
-        raise ValueError(f"growth {dict(recipe.growth)} is for photographs")
+        images = images.files
     return TrainingBatches(
         images,
         data.train_labels,
         recipe.batch_size,
-        [*first, *augmentation(recipe, preprocess, len(images), seed, cropped=bool(first))],
+        steps,
         seed=seed,
         start_epoch=start_epoch,
         workers=workers,

@@ -37,7 +37,7 @@ class Classifier(keras.Model):
             a batch; the network has to end in a pool over the whole map.
 
     Raises:
-        ValueError: the network does not end in a softmax.
+        ValueError: the network does not end in a softmax, or in such a pool if sizes vary.
 
     Attributes:
         network, spec: as above. The network shares its layers with this model.
@@ -65,7 +65,7 @@ class Classifier(keras.Model):
         self._sizes_vary = sizes_vary
         if sizes_vary:  # the same layers, which no longer know the size
             images = keras.Input((None, None, network.input_shape[-1]))
-            self._logits = keras.models.clone_model(self._logits, [images], lambda layer: layer)
+            self._logits = keras.models.clone_model(self._logits, [images], _of_any_size)
 
         self.statistics, self.averages = [], []
         if optimizer.use_ema:
@@ -148,3 +148,11 @@ class Classifier(keras.Model):
                 average.assign(momentum * average + (1 - momentum) * statistic)
             self.steps.assign(self.steps + 1)
         return logits
+
+
+def _of_any_size(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if not isinstance(layer, keras.layers.AveragePooling2D):
+        return layer
+    if layer.output.shape[1:3] != (1, 1):
+        raise ValueError(f"{layer.name} has to be over the whole map, not over {layer.pool_size}")
+    return keras.layers.GlobalAveragePooling2D(keepdims=True, name=layer.name)

@@ -37,7 +37,7 @@ class Recipe:
         affine: arguments of `AffineAugmenter`, which is applied to centred images.
         crop_padding: largest shift of `RandomCrop`, in pixels.
         crop_scale: least area of `RandomResizedCrop`, as a fraction.
-        growth: arguments of `growing_size`, for photographs, whose `crop_scale` is below 1.
+        growth: arguments of `growing_size`; it needs a `crop_scale` below 1.
         flip: "random" for `RandomFlip`, "alternating" for `AlternatingFlip`.
         trivial_augment: probability of `TrivialAugment`.
         cutout: side of the square of `Cutout`, in pixels.

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-GRAIN = 32  # pixels: by so much the networks make a map smaller than the image
-
 Schedule = Callable[[int, float], float]
 
 
@@ -60,7 +58,13 @@ def warmup_cosine(
 
 
 def growing_size(
-    size: int, epochs: int, first: float, last: float, since: float, until: float
+    size: int,
+    epochs: int,
+    first: float,
+    last: float,
+    since: float,
+    until: float,
+    step: int = 32,
 ) -> Callable[[int], int]:
     """Lets training images grow over the run: smaller ones take less time (arXiv:2306.12517).
 
@@ -71,14 +75,16 @@ def growing_size(
         last: size in the last epochs, likewise.
         since: when it begins to grow, as a fraction of the run.
         until: when it has its last size.
+        step: of which sizes are a multiple, in pixels: by how much the network makes a map smaller
+            than the image.
 
     Returns:
-        From the epoch, counted from 0, to a multiple of `GRAIN` pixels.
+        From the epoch, counted from 0, to the size in pixels.
     """
 
     def size_in(epoch: int) -> int:
         fraction = np.interp(epoch / epochs, [since, until], [first, last])
-        return max(GRAIN, GRAIN * round(size * float(fraction) / GRAIN))
+        return max(step, step * round(size * float(fraction) / step))
 
     return size_in
 
