@@ -72,9 +72,24 @@ MODERN = Recipe(
     erasing=0.1,
     plain_epochs=10,
 )
+# For few epochs, in which there is little to augment against: on 32 pixels at first, in the end on
+# 56, evaluated on 64, as objects look larger in crops (arXiv:1906.06423).
+FAST = replace(
+    MODERN,
+    epochs=18,
+    batch_size=128,
+    learning_rate=0.1,
+    warmup_epochs=2,
+    ema=0.998,
+    growth={"first": 32 / 64, "last": 56 / 64, "since": 0.45, "until": 0.85, "step": 8},
+    trivial_augment=0.0,
+    erasing=0.0,
+    plain_epochs=0,
+)
 RECIPES = {
     "faithful": FAITHFUL,
     "modern": MODERN,
+    "fast": FAST,
     "modern_cutmix": replace(MODERN, epochs=150, cutmix=0.3),
 }
 

@@ -46,6 +46,19 @@ def model(hdf5, output):
     return output / "resnet_tinyimagenet_decay.hdf5"
 
 
+def test_the_fast_recipe_trains_on_images_that_grow(hdf5, tmp_path):
+    recipe = ["--recipe", "fast", "--epochs", 2]
+    network = ["--stages", "1", "1", "1", "--filters", "4", "8", "8", "8"]
+    printed = run("train_decay.py", "--hdf5", hdf5, *network, *recipe, "-o", tmp_path)
+    assert re.search(r"^ +2/2 ", printed, re.MULTILINE)
+    assert load_model(tmp_path / "resnet_tinyimagenet_decay.hdf5")[0].input_shape[1:3] == (64, 64)
+
+
+def test_images_cannot_grow_where_the_pool_leaves_more_than_one_place(hdf5, tmp_path):
+    options = ["--hdf5", hdf5, *NETWORK, "--recipe", "fast", "-o", tmp_path]
+    assert "pools its last map, 32x32, by parts of 8x8" in refused("train_decay.py", *options)
+
+
 def test_watched_training_learns(watched):
     history = read_checkpoint(watched).history
     assert history["loss"][1] < history["loss"][0]

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from pipeline.batches import TrainingBatches
+from pipeline.errors import NetworkError
 from pipeline.nn.spec import NetworkSpec
 from pipeline.training.averaging import averaging_momentum
 
@@ -37,7 +38,8 @@ class Classifier(keras.Model):
             a batch; the network has to end in a pool over the whole map.
 
     Raises:
-        ValueError: the network does not end in a softmax, or in such a pool if sizes vary.
+        ValueError: the network does not end in a softmax.
+        NetworkError: a ValueError: sizes vary, and it does not end in such a pool.
 
     Attributes:
         network, spec: as above. The network shares its layers with this model.
@@ -154,5 +156,9 @@ def _of_any_size(layer: keras.layers.Layer) -> keras.layers.Layer:
     if not isinstance(layer, keras.layers.AveragePooling2D):
         return layer
     if layer.output.shape[1:3] != (1, 1):
-        raise ValueError(f"{layer.name} has to be over the whole map, not over {layer.pool_size}")
+        whole, part = (f"{w}x{h}" for h, w in (layer.input.shape[1:3], layer.pool_size))
+        raise NetworkError(
+            f"images cannot grow in training: the network pools its last map, {whole}, by parts of "
+            f"{part}, not as a whole"
+        )
     return keras.layers.GlobalAveragePooling2D(keepdims=True, name=layer.name)
