@@ -49,7 +49,7 @@ MODERN = Recipe(
     cutout=12,
     plain_epochs=15,
 )
-# For few epochs, in which there is little to augment against.
+# For few epochs.
 FAST = replace(
     MODERN,
     epochs=40,

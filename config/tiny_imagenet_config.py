@@ -72,8 +72,8 @@ MODERN = Recipe(
     erasing=0.1,
     plain_epochs=10,
 )
-# For few epochs, in which there is little to augment against: on 32 pixels at first, in the end on
-# 56, evaluated on 64, as objects look larger in crops (arXiv:1906.06423).
+# For few epochs: on 32 pixels at first, in the end on 56, evaluated on 64, as objects look larger
+# in crops (arXiv:1906.06423).
 FAST = replace(
     MODERN,
     epochs=28,

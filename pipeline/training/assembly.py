@@ -32,33 +32,23 @@ from pipeline.training.schedule import (
 )
 
 
-def augmentation(
-    recipe: Recipe, preprocess: Preprocess, images: Images, seed: int
-) -> list[Augment]:
-    """Returns the steps from a recipe's images to what the network is trained on.
+def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) -> list[Augment]:
+    """Returns the steps from a recipe's images, uint8, to what the network is trained on.
 
     Args:
-        recipe: which steps there are, and how many epochs the run has.
+        recipe: which steps there are, and how many epochs the run has; its `crop_scale` is not one
+            of them.
         preprocess: what is done to images in evaluation as well.
-        images: to train on. If they are `Photographs` and the recipe has a `crop_scale`, the first
-            step takes their files: no pixel is lost before it, nor decoded in vain.
+        count: number of training images.
         seed: of the run.
     """
     plain = recipe.first_plain_epoch
     steps: list[Augment] = []
-    if recipe.crop_scale < 1:
-        size: Size | None = None
-        if recipe.growth:
-            size = growing_size(images.shape[1], recipe.epochs, **recipe.growth)
-        if isinstance(images, Photographs):
-            steps.append(PhotographCrop(size or images.shape[1], recipe.crop_scale))
-        else:
-            steps.append(RandomResizedCrop(recipe.crop_scale, size=size))
     if recipe.crop_padding:
         steps.append(RandomCrop(recipe.crop_padding))
     if recipe.flip:
         alternating = recipe.flip == "alternating"
-        steps.append(AlternatingFlip(len(images), seed) if alternating else RandomFlip())
+        steps.append(AlternatingFlip(count, seed) if alternating else RandomFlip())
     if recipe.trivial_augment:
         steps.append(TrivialAugment(recipe.trivial_augment, until=plain))
     steps.append(lambda images, draw: preprocess(images))
@@ -69,6 +59,26 @@ def augmentation(
     if recipe.erasing:
         steps.append(RandomErasing(recipe.erasing, until=plain))
     return steps
+
+
+def _random_resized_crop(recipe: Recipe, data: Dataset) -> tuple[Images, list[Augment]]:
+    """Returns the images to train on, and the step that crops them by the recipe's `crop_scale`."""
+    images = data.train_images
+    if recipe.crop_scale == 1:
+        return images, []
+    height, width = images.shape[1:3]
+    size: Size | None = None
+    if recipe.growth:
+        if height != width or data.mean.ndim > 1:
+            raise ValueError(
+                "only square images with a mean colour can grow, not "
+                f"{height}x{width} with a mean of shape {data.mean.shape}"
+            )
+        size = growing_size(height, recipe.epochs, **recipe.growth)
+    if isinstance(images, Photographs):
+        # Cropped as they are decoded: no pixel is lost before, nor decoded in vain.
+        return images.files, [PhotographCrop(size or height, recipe.crop_scale)]
+    return images, [RandomResizedCrop(recipe.crop_scale, size=size)]
 
 
 def make_training(
@@ -99,21 +109,12 @@ def make_training(
     devices = devices or Devices()
     classes = len(data.label_names) if recipe.one_hot else None
     plain = recipe.first_plain_epoch
-    images = data.train_images
-    height, width = images.shape[1:3]
-    if recipe.growth and (height != width or data.mean.ndim > 1):
-        raise ValueError(
-            "only square images with a mean colour can grow, not "
-            f"{height}x{width} with a mean of shape {data.mean.shape}"
-        )
-    steps = augmentation(recipe, preprocess, images, seed)
-    if isinstance(images, Photographs) and recipe.crop_scale < 1:
-        images = images.files
+    images, crop = _random_resized_crop(recipe, data)
     return TrainingBatches(
         images,
         data.train_labels,
         recipe.batch_size,
-        steps,
+        [*crop, *augmentation(recipe, preprocess, len(images), seed)],
         seed=seed,
         start_epoch=start_epoch,
         workers=workers,
