@@ -25,6 +25,7 @@ from pipeline.command_line import script
 from pipeline.command_line.options import (
     Parser,
     add_network_options,
+    add_skip_bad_option,
     chosen_network,
     existing_file,
     positive_int,
@@ -54,7 +55,7 @@ def main() -> None:
     add("--hdf5", "--data", default=config.DATA, metavar="FOLDER", help=built)
     photographs = "pictures, in a folder or packed, instead of --hdf5"
     add("--images", metavar="FOLDER", help=photographs)
-    add("--skip-bad", action="store_true", help="leave out pictures that cannot be used")
+    add_skip_bad_option(parser)
     size = "images at a time (default: %(default)s)"
     add("--batch-size", type=positive_int, default=256, metavar="N", help=size)
     add("--save", metavar="FILE", help="keep predictions and labels in this file, as .npz")

@@ -6,7 +6,7 @@ import pytest
 import specialfiles
 
 from pipeline.errors import UserError
-from pipeline.files.lock import lock, real
+from pipeline.files.lock import lock, lock_before_reading, real
 
 
 def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
@@ -14,6 +14,20 @@ def test_a_folder_is_made_and_locked_until_the_file_is_closed(tmp_path):
     with lock(folder), pytest.raises(UserError, match=f"{folder} is in use by another process"):
         lock(folder)
     lock(folder).close()
+
+
+def test_a_folder_that_is_there_is_locked_before_it_is_read_unless_it_is_already(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    locks = {}
+    lock_before_reading(tmp_path, locks)
+    lock_before_reading(tmp_path / "link", locks)
+    assert list(locks) == [tmp_path]
+    with pytest.raises(UserError, match=f"{tmp_path} is in use by another process"):
+        lock_before_reading(tmp_path, {})
+
+    lock_before_reading(tmp_path / "missing", locks)
+    assert list(locks) == [tmp_path]
+    assert not (tmp_path / "missing").exists()
 
 
 HOLD = """

@@ -135,7 +135,7 @@ def _add_data_options(group: argparse._ArgumentGroup, experiment: Experiment) ->
             "subfolder for each class (default: Keras's cache, filled by a download)",
         )
     if experiment.size or not experiment.data:
-        _add_skip_bad(group)
+        add_skip_bad_option(group)
 
 
 def _add_training_options(group: argparse._ArgumentGroup, experiment: Experiment) -> None:
@@ -208,17 +208,11 @@ def _add_machine_options(group: argparse._ArgumentGroup) -> None:
     add("--workers", type=positive_int, metavar="N", help=workers)
     devices = "use N GPUs in each process (default: all)"
     add("--devices", type=positive_int, metavar="N", help=devices)
-    place = (
-        "for several processes (JAX): host and a free port of process 0; not needed under Slurm "
-    )
-    place += "or Open MPI"
+    place = "for several processes (JAX): host and a free port of process 0; "
+    place += "not needed under Slurm or Open MPI"
     add("--coordinator", metavar="HOST:PORT", help=place)
-    add(
-        "--processes",
-        type=positive_int,
-        metavar="N",
-        help="with --coordinator: number of processes",
-    )
+    number = "with --coordinator: number of processes"
+    add("--processes", type=positive_int, metavar="N", help=number)
     add("--process", type=_rank, metavar="I", help="with --coordinator: number of this one, from 0")
 
 
@@ -234,10 +228,11 @@ def add_packing_options(parser: Parser, default: str | None = None) -> None:
     add("--hdf5", required=not default, metavar="FOLDER", help=where)
     smaller = "shrink larger pictures, as JPEG, to a short side of N pixels (default: keep them)"
     add("--short-side", type=positive_int, metavar="N", help=smaller)
-    _add_skip_bad(parser)
+    add_skip_bad_option(parser)
 
 
-def _add_skip_bad(group: Parser | argparse._ArgumentGroup) -> None:
+def add_skip_bad_option(group: Parser | argparse._ArgumentGroup) -> None:
+    """Adds --skip-bad, which scripts that read pictures have."""
     skip = "leave out pictures that cannot be used"
     group.add_argument("--skip-bad", action="store_true", help=skip)
 

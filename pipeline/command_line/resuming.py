@@ -159,16 +159,15 @@ def _checkpoint(
             )
         return checkpoint, locks
     if args.resume:
-        from pipeline.files.lock import lock, real
+        from pipeline.files.lock import lock_before_reading
 
-        folder = real(Path(options.checkpoints))
-        if locked and folder.is_dir():  # none is made yet, as the start may be refused
-            # From now on: what another run writes after the reading would be trained once more.
-            locks[folder] = lock(folder)
+        folder = Path(options.checkpoints)
+        if locked:
+            lock_before_reading(folder, locks)
 
         from pipeline.files.checkpoints import newest_checkpoint  # slow to import
 
-        checkpoint = newest_checkpoint(Path(options.checkpoints))
+        checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             # Whoever watches a run knows whether it has begun: it is the folder that is mistyped.
             # But a kill may have come between the first epoch's history and its checkpoint.

@@ -52,6 +52,21 @@ def lock(folder: Path, name: str = LOCK, shared: bool = False) -> TextIO:
     return file
 
 
+def lock_before_reading(folder: Path, locks: dict[Path, TextIO]) -> None:
+    """Locks a folder before it is read, lest another process write there afterwards.
+
+    Args:
+        folder: not made, and so not locked, where it is missing.
+        locks: those held, by folder; this one's is added unless it is among them.
+
+    Raises:
+        UserError, OSError: as from `lock`.
+    """
+    folder = real(folder)
+    if folder not in locks and folder.is_dir():
+        locks[folder] = lock(folder)
+
+
 def _open(path: str, flags: int) -> int:
     try:
         return open_descriptor(path, flags | os.O_CREAT | os.O_NOFOLLOW)

@@ -251,7 +251,7 @@ def train(
     from pipeline import backend
     from pipeline.evaluation.predictions import predict
     from pipeline.files.checkpoints import newest_checkpoint
-    from pipeline.files.lock import lock, real
+    from pipeline.files.lock import lock_before_reading
     from pipeline.files.modelfile import load_body
     from pipeline.history import epochs
     from pipeline.training.assembly import make_classifier, make_evaluation, make_training
@@ -268,11 +268,11 @@ def train(
     )
     devices = backend.available_devices(options.devices)
     if options.resume and checkpoint is None:
-        folder, locks = real(Path(options.checkpoints)), dict(locks or {})
-        if devices.chief and folder not in locks and folder.is_dir():
-            # First: what another run writes after the reading would be trained once more.
-            locks[folder] = lock(folder)
-        checkpoint = newest_checkpoint(Path(options.checkpoints))
+        folder, locks = Path(options.checkpoints), dict(locks or {})
+        if devices.chief:
+            # What another run wrote after the reading would be trained once more.
+            lock_before_reading(folder, locks)
+        checkpoint = newest_checkpoint(folder)
     run = Run(experiment, options, checkpoint, script, command, locks, devices)
 
     if devices.chief:
