@@ -52,11 +52,11 @@ MODERN = Recipe(
 # For few epochs.
 FAST = replace(
     MODERN,
-    epochs=40,
+    epochs=56,
     warmup_epochs=2,
     ema=0.99,
     trivial_augment=0.0,
-    cutout=0,
+    cutout=8,
     plain_epochs=0,
 )
 RECIPES = {"faithful": FAITHFUL, "modern": MODERN, "fast": FAST}
