@@ -330,6 +330,17 @@ def test_pictures_of_all_kinds_are_found_in_a_folder_and_below(tmp_path):
     assert sorted(list_images(tmp_path)) == sorted(str(tmp_path / name) for name in names)
 
 
+def test_links_to_folders_are_followed_to_each_folder_once(tmp_path):
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    for folder in (place / "below", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+    (place / "below" / "circle").symlink_to(place)
+    (place / "link").symlink_to(elsewhere)
+    (place / "twin").symlink_to(elsewhere)
+    assert sorted(list_images(place)) == [f"{place}/below/a.png", f"{place}/link/a.png"]
+
+
 # what could fill the memory
 
 

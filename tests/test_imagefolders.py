@@ -49,10 +49,26 @@ def test_two_parts_are_trained_on_and_evaluated_on(pets, part, called):
     assert (data.name, data.test_part) == ("pets", called)
 
 
-def test_a_validation_set_beside_a_test_set_is_left_alone(pets):
-    root = pets("train", "test")
-    write(root / "val", {"ant": 1, "bee": 1, "cat": 1})
-    assert len(read_image_folders(root, SIZE).test_images) == sum(COUNTS.values())
+def test_of_three_parts_val_is_validated_on_and_test_reported_on_at_the_end(pets):
+    root = pets("train", "val")
+    write(root / "test", {"ant": 1, "bee": 2, "cat": 1})
+    data = read_image_folders(root, SIZE)
+    assert (len(data.test_images), data.test_part) == (sum(COUNTS.values()), "")
+    assert colours(data.final_images) == [0, 50, 51, 100]
+    assert data.final_labels.tolist() == [0, 1, 1, 2]
+
+
+def test_other_pictures_have_another_fingerprint(pets):
+    root = pets()
+    first = read_image_folders(root, SIZE).fingerprint
+    assert read_image_folders(root, SIZE).fingerprint == first
+    picture = root / "ant" / "00.png"
+    kept = picture.read_bytes()
+    shutil.copy(root / "ant" / "01.png", picture)
+    assert read_image_folders(root, SIZE).fingerprint != first
+    picture.write_bytes(kept)
+    (root / "ant" / "09.png").rename(root / "bee" / "09.png")
+    assert read_image_folders(root, SIZE).fingerprint != first
 
 
 @pytest.mark.parametrize("parts", [(), ("train",)])
@@ -69,9 +85,23 @@ def test_of_classes_alone_a_fifth_of_each_is_held_out(pets, parts):
     assert colours(read_image_folders(root, SIZE).test_images) == colours(data.test_images)
 
 
+def test_of_a_small_class_one_image_is_held_out(tmp_path):
+    data = read_image_folders(write(tmp_path / "pets", {"ant": 30, "bee": 3, "cat": 2}), SIZE)
+    assert (np.bincount(data.train_labels) > 0).all()
+    assert np.bincount(data.test_labels).tolist()[1:] == [1, 1]
+    seen = sorted(colours(data.train_images) + colours(data.test_images))
+    assert seen == [*range(30), 50, 51, 52, 100, 101]
+
+
 def test_a_class_with_too_few_images_to_hold_one_out_is_refused(tmp_path):
     root = write(tmp_path / "pets", {"ant": 10, "bee": 1})
-    with pytest.raises(UserError, match="2 of 11 training images cannot be held out"):
+    with pytest.raises(UserError, match="the class bee has a single image that can be used"):
+        read_image_folders(root, SIZE)
+
+
+def test_a_class_called_train_is_refused(tmp_path):
+    root = write(tmp_path / "vehicles", {"bus": 3, "train": 3})
+    with pytest.raises(UserError, match="vehicles/train holds pictures itself: if it is a class"):
         read_image_folders(root, SIZE)
 
 

@@ -50,6 +50,13 @@ def test_classes_come_in_the_order_of_their_ids_with_their_words(root):
     assert label_names(root) == NAMES
 
 
+def test_text_files_may_be_written_on_windows(root):
+    for name in ("wnids.txt", "words.txt"):
+        text = (root / name).read_text()
+        (root / name).write_text(text, encoding="utf-8-sig", newline="\r\n")
+    assert label_names(root) == NAMES
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

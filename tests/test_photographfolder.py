@@ -313,6 +313,12 @@ def test_the_same_picture_to_train_on_and_to_test_on_is_told(folder, capsys):
     )
 
 
+def test_a_class_without_pictures_to_test_on_is_told(folder, capsys):
+    shutil.rmtree(with_test(folder) / "test/temple")
+    assert np.bincount(read(folder).final_labels).tolist() == [3]
+    assert "note: no pictures to test on of temple" in notes(capsys)
+
+
 def test_the_same_picture_in_two_classes_is_told(folder, capsys):
     shutil.copy(folder / "flower/000.jpg", folder / "temple/copy.jpg")
     read(folder)

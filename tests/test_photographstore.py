@@ -301,14 +301,15 @@ def test_one_process_packs_at_a_time(folder, packed):
 def test_bad_pictures_are_named_together_and_the_good_ones_are_kept(folder, tmp_path, capsys):
     for name in ("flower/bad.jpg", "temple/bad.jpg"):
         (folder / name).write_bytes((folder / "temple/000.jpg").read_bytes()[:500])
-    with pytest.raises(UserError, match=r"2 of 42 pictures cannot be used, bad.jpg, bad.jpg: mend"):
+    (folder / "temple/nowhere.jpg").symlink_to("nothing")
+    with pytest.raises(UserError, match=r"3 of 43 pictures cannot be used, bad.jpg, bad.jpg, nowh"):
         pack(folder, tmp_path / "packed")
-    assert capsys.readouterr().out.count("bad: ") == 2
+    assert capsys.readouterr().out.count("bad: ") == 3
     assert not (tmp_path / "packed" / "store.json").exists()
     kept = parts(tmp_path / "packed")
     pack(folder, tmp_path / "packed", skip_bad=True)
     assert "40 pictures, " in (printed := capsys.readouterr().out)
-    assert "2 left out" in printed
+    assert "3 left out" in printed
     assert parts(tmp_path / "packed") == kept
     pack(folder, tmp_path / "packed", skip_bad=True)  # again
     assert capsys.readouterr().out == printed.splitlines()[-1] + "\n"

@@ -48,13 +48,13 @@ def read_regular(path: str | os.PathLike, most_bytes: int) -> bytes:
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """Returns the lines of a text file, UTF-8, but for the empty ones.
+    """Returns the lines of a text file, UTF-8 with or without its mark, but for the empty ones.
 
     Raises:
         UserError: it is not a text file, or cannot be read; see `read_regular`.
     """
     try:
-        text = read_regular(path, TEXT_BYTES_LIMIT).decode()
+        text = read_regular(path, TEXT_BYTES_LIMIT).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -101,12 +101,19 @@ class Dataset:
         mean image becomes that of the images which are left to train on; a mean colour stays.
 
         Args:
-            count: how many images, the same share of every class.
+            count: how many images, the same share of every class; one more for each class that
+                would have none.
 
         Raises:
-            UserError: not every class would have images on both sides.
+            UserError: a class has a single image, or there are fewer images than that.
         """
         labels = self.train_labels
+        classes, counts = np.unique(labels, return_counts=True)
+        if (counts == 1).any():
+            raise UserError(
+                f"the class {self.label_names[classes[counts.argmin()]]} has a single image that "
+                "can be used, and needs two: one to train on and one to hold out"
+            )
         try:
             parts = train_test_split(
                 np.arange(len(labels)), test_size=count, stratify=labels, random_state=42
@@ -116,6 +123,9 @@ class Dataset:
                 f"{count} of {len(labels)} training images cannot be held out ({error})"
             ) from error
         kept, held = map(np.sort, parts)
+        missing = np.setdiff1d(classes, labels[held])
+        firsts = [kept[labels[kept] == label][0] for label in missing]
+        kept, held = np.setdiff1d(kept, firsts), np.union1d(held, firsts).astype(held.dtype)
         in_memory = isinstance(self.train_images, np.ndarray)
         return replace(
             self,

@@ -49,14 +49,25 @@ Found = TypeVar("Found")
 
 
 def list_images(folder: Path) -> Iterator[str]:
-    """Finds the image files in a folder and below, in no order.
+    """Finds the image files among `list_files`."""
+    return (file for file in list_files(folder) if file.lower().endswith(SUFFIXES))
 
-    Hidden files, and those in hidden folders, are left out: archives made on a Mac have a
-    `._name.png` beside each picture, file managers a folder of small copies.
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Finds the files in a folder and below, in no order.
+
+    Links to folders are followed, to each folder once. Hidden files and folders are left out:
+    archives made on a Mac have a `._name.png` beside each picture, file managers a folder of small
+    copies.
     """
-    for file in paths.list_files(str(folder), validExts=SUFFIXES):
-        if f"{os.sep}." not in file[len(str(folder)) :]:
-            yield file
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # links may lead in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in names if not name.startswith("."))
 
 
 def progress_bar(what: str, count: int) -> tqdm:

@@ -1,5 +1,6 @@
 """Pictures in a folder for each class."""
 
+import hashlib
 import itertools
 import os
 import sys
@@ -12,10 +13,8 @@ from pipeline.errors import BadImages, UserError, one_line
 from pipeline.io.dataset import Dataset
 from pipeline.io.imagefiles import SUFFIXES, list_images, progress_bar, read_images
 
-TRAIN = "train"
-# Which of these stands beside it, the first that is there, and what its images are.
-PARTS = {"test": "test set", "val": ""}
-HELD_OUT = 0.2  # share of the images that stands in for such a part
+TRAIN, VAL, TEST = "train", "val", "test"
+HELD_OUT = 0.2  # share of the images that stands in for val and test
 LAYOUT = "it must have a folder for each class, or train and val with a folder for each class"
 SHOWN = 3  # names in a message
 
@@ -31,10 +30,11 @@ def holds_image_folders(root: Path) -> bool:
 
 
 def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset:
-    """Reads pictures laid out as `{train,test}/<class>`, `{train,val}/<class>` or `<class>`.
+    """Reads pictures in `<class>/`, or in `train/<class>/` with `val` or `test` or both beside it.
 
-    Where there is but one part, one image in five is held out to evaluate on, the same share of
-    every class and always the same ones.
+    Where both are there, `val` is validated on and `test` is reported on at the end. Where neither
+    is, one image in five is held out to evaluate on, the same share of every class and always the
+    same ones.
 
     Args:
         root: the folder.
@@ -48,28 +48,37 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
         UserError: see `find_classes`, or nothing of a class can be used for training.
         BadImages: pictures cannot be used; all of them have been printed.
     """
-    found = find_classes(root, [name for name in PARTS if (root / name).is_dir()][:1])
-    training = found.pop(TRAIN)
-    part, evaluation = next(iter(found.items()), ("", {}))
-    names = tuple(training)
+    found = find_classes(root, (VAL, TEST))
+    names = tuple(found[TRAIN])
     bad: dict[str, str] = {}
-    images, labels = _read(training, size, bad, TRAIN)
-    test_images, test_labels = images[:0], labels[:0]
-    if part:
-        test_images, test_labels = _read(evaluation, size, bad, part)
+    parts = {part: _read(classes, size, bad, part) for part, classes in found.items()}
     if bad:
-        refuse_bad(bad, len(images) + len(test_images) + len(bad), skip_bad)
+        refuse_bad(bad, sum(len(labels) for _, labels in parts.values()) + len(bad), skip_bad)
+    images, labels = parts.pop(TRAIN)
     counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
         raise UserError(f"{root} has no pictures of {names[counts.argmin()]} to train on")
-    if part and not len(test_labels):
-        raise UserError(f"{root / part} has no pictures that can be used")
-    described = {"name": root.resolve().name, "test_part": PARTS.get(part, "")}
-    data = Dataset(images, labels, test_images, test_labels, names, **described)
-    if not part:
+    for part, (_, there) in parts.items():
+        if not len(there):
+            raise UserError(f"{root / part} has no pictures that can be used")
+        if missing := set(names) - {names[label] for label in np.unique(there)}:
+            warning = one_line(f"warning: {root / part} has no images of {some(missing)}")
+            print(warning, file=sys.stderr)
+    final_images, final_labels = parts[TEST] if len(parts) == 2 else (None, None)
+    validation = parts.get(VAL) or parts.get(TEST) or (images[:0], labels[:0])
+    data = Dataset(
+        images,
+        labels,
+        *validation,
+        names,
+        name=root.resolve().name,
+        test_part="" if VAL in parts else "test set",
+        fingerprint=_fingerprint(images, labels, *validation),
+        final_images=final_images,
+        final_labels=final_labels,
+    )
+    if not parts:
         return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))
-    if missing := set(names) - {names[label] for label in np.unique(test_labels)}:
-        print(one_line(f"warning: {root / part} has no images of {some(missing)}"), file=sys.stderr)
     return data
 
 
@@ -94,6 +103,11 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
     train = root / TRAIN if divided else root
     training = _classes(train)
     if len(training) < 2:
+        if divided and _has_pictures(train):
+            raise UserError(
+                f"{train} holds pictures itself: if it is a class, rename it, as train is what "
+                "the pictures to train on are called"
+            )
         raise UserError(f"{train} has fewer than two folders of classes: {LAYOUT}")
     if empty := [name for name, files in training.items() if not files]:
         suffixes = ", ".join(SUFFIXES)
@@ -114,13 +128,13 @@ def find_classes(root: Path, parts: Iterable[str]) -> dict[str, Classes]:
 
 
 def _beside(root: Path) -> str | None:
-    names = set(class_names(root)) - {TRAIN, *PARTS}
+    names = set(class_names(root)) - {TRAIN, VAL, TEST}
     others = [name for name in names if any(list_images(root / name))]
     if not others:
         return None
     return (
-        f"ignored beside {root / TRAIN}: {some(others)}; pictures to evaluate on lie in "
-        f"{' or '.join(sorted(PARTS))}"
+        f"ignored beside {root / TRAIN}: {some(others)}; pictures to evaluate on lie in {TEST} or "
+        f"{VAL}"
     )
 
 
@@ -197,6 +211,13 @@ def _has_pictures(folder: Path) -> bool:
 
 def _classes(folder: Path) -> Classes:
     return {name: sorted(list_images(folder / name)) for name in class_names(folder)}
+
+
+def _fingerprint(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def _read(

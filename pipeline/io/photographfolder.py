@@ -15,9 +15,11 @@ import numpy as np
 from pipeline.errors import UserError, one_line
 from pipeline.files.wholefolder import whole_folder
 from pipeline.io.dataset import Dataset
-from pipeline.io.imagefiles import SUFFIXES
+from pipeline.io.imagefiles import SUFFIXES, list_files
 from pipeline.io.imagefolders import (
+    TEST,
     TRAIN,
+    VAL,
     Classes,
     all_files,
     find_classes,
@@ -34,8 +36,6 @@ from pipeline.io.photographstore import PhotographStore, is_store
 ENLARGED = 4  # a picture that would have to be enlarged further than this is too small
 FEW = 10  # training pictures; a class that has fewer is told
 UNBALANCED = 3  # the largest class has so many times the smallest's pictures
-
-VAL, TEST = "val", "test"
 
 
 class Splits(NamedTuple):
@@ -218,6 +218,8 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
     counts = {name: len(files) for name, files in splits.train.items()}
     if few := [name for name, count in counts.items() if count < FEW]:
         yield f"fewer than {FEW} pictures to train on: {some(few)}"
+    if splits.test and (missing := [name for name, files in splits.test.items() if not files]):
+        yield f"no pictures to test on of {some(missing)}"
     largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[largest] >= UNBALANCED * counts[smallest]:
         yield (
@@ -261,7 +263,6 @@ def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:
 
 
 def _left_alone(folder: Path) -> Iterable[str]:
-    names = (name for _, _, names in os.walk(folder) for name in names if name[0] != ".")
-    others = Counter(Path(name).suffix.lower() for name in names)
-    if kinds := [kind or "without a suffix" for kind in sorted(others.keys() - set(SUFFIXES))]:
+    others = {Path(file).suffix.lower() for file in list_files(folder)}
+    if kinds := [kind or "without a suffix" for kind in sorted(others - set(SUFFIXES))]:
         yield f"ignored files of other kinds: {', '.join(kinds)}"

@@ -141,7 +141,12 @@ def _earlier_parts(folder: Path, states: Mapping[str, State], short_side: int) -
 def _fresh(rows: np.ndarray, states: Mapping[str, State]) -> list[str]:
     """Returns the names in an index of the files that are as they were."""
     were = zip(names_in(rows), rows[["file_bytes", "file_changed"]].tolist(), strict=True)
-    return [name for name, state in were if states.get(name) == list(state)]
+    return [name for name, state in were if name in states and _recorded(states[name]) == [*state]]
+
+
+def _recorded(state: State) -> list[int]:
+    """Returns what the index has of the state of a file, which a broken link does not have."""
+    return state or [0, 0]
 
 
 def _in_parts(names: Sequence[str], states: Mapping[str, State]) -> Iterator[list[str]]:
@@ -150,7 +155,7 @@ def _in_parts(names: Sequence[str], states: Mapping[str, State]) -> Iterator[lis
     size = 0
     for name in names:
         part.append(name)
-        size += (states[name] or [0])[0]
+        size += _recorded(states[name])[0]
         if size >= PART_BYTES:
             yield part
             part, size = [], 0
@@ -189,7 +194,7 @@ class _PartWriter:
         self._index = np.zeros(len(names), row_type(max(map(len, encoded))))
         self._index["name"] = encoded
         for column, number in (("file_bytes", 0), ("file_changed", 1)):
-            self._index[column] = [(states[name] or [0, 0])[number] for name in names]
+            self._index[column] = [_recorded(states[name])[number] for name in names]
         self._bytes = 0
         self._stream = HDF5Stream(path)
         self._stream.file.seek(len(self._head()))
