@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.augmentation.draw import Draw
 from pipeline.augmentation.mixing import CutMix, mixed
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.io.dataset import Images
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
@@ -98,6 +98,8 @@ def reading(*batches: ImageBatches) -> Iterator[None]:
     """
     try:
         yield
+    except Stopped:  # amid good batches; the failure is of one that was made ahead
+        raise
     except Exception as error:
         failures = [source.failure for source in batches if source.failure]
         if failures:

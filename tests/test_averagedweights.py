@@ -42,11 +42,11 @@ def classifier():
 def go_on(tmp_path):
     """Trains, or goes on; returns the network and the newest checkpoint."""
 
-    def go_on(name, epochs):
+    def go_on(name, epochs, experiment=TOY, **others):
         output = tmp_path / name
         checkpoint = newest_checkpoint(output / "checkpoints")
-        options = Options(output=str(output), epochs=epochs, resume=True)
-        network = train(TOY, options, checkpoint).network
+        options = Options(output=str(output), epochs=epochs, resume=True, **others)
+        network = train(experiment, options, checkpoint).network
         return network, output / "checkpoints" / f"epoch_{epochs}.hdf5"
 
     return go_on
@@ -125,6 +125,16 @@ def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
     loss, accuracy = saved.evaluate(images, data.test_labels, verbose=0)
     assert loss == pytest.approx(checkpoint.history["val_loss"][-1], rel=1e-5)
     assert accuracy == pytest.approx(checkpoint.history["val_accuracy"][-1])
+
+
+@pytest.mark.thorough
+def test_weights_and_statistics_are_averaged_alike_after_another_batch_size(go_on, classifier):
+    recipe = replace(RECIPE, schedule="cosine")  # which counts steps
+    go_on("run", 1, toy.experiment(recipe))
+    _, path = go_on("run", 2, toy.experiment(recipe), batch_size=4)
+    model = classifier(recipe)
+    read_checkpoint(path).restore(model)
+    assert int(model.steps) == int(model.optimizer.iterations) > 0
 
 
 @pytest.mark.thorough

@@ -10,7 +10,8 @@ import pytest
 from keras import ops
 
 from pipeline.augmentation.geometry import AffineAugmenter
-from pipeline.batches import EvaluationBatches, TrainingBatches
+from pipeline.batches import EvaluationBatches, TrainingBatches, reading
+from pipeline.errors import Interrupted, UserError
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
@@ -239,6 +240,20 @@ class SpiedImages:
         if self.missing in indices:
             raise OSError("the disk is gone")
         return self.images[indices]
+
+
+def test_a_stop_is_not_taken_for_what_a_batch_made_ahead_has_failed_of():
+    class Gone(SpiedImages):
+        def __getitem__(self, indices):
+            raise UserError("a file is gone")
+
+    batches = TrainingBatches(Gone(10), np.arange(10), 5)
+    with pytest.raises(UserError, match="a file is gone"):
+        batches[0]
+    with pytest.raises(UserError, match="a file is gone"), reading(batches):
+        raise RuntimeError("what a backend makes of it")
+    with pytest.raises(Interrupted), reading(batches):
+        raise Interrupted(15)
 
 
 def test_batches_are_made_ahead_on_other_threads_but_not_without_bound():

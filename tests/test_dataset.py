@@ -102,6 +102,17 @@ def test_both_sides_need_images_of_every_class(digits, count):
         digits.with_held_out(count)
 
 
+@pytest.mark.parametrize("count", [100, 500, 960])
+def test_even_of_a_small_class_there_is_an_image_on_both_sides(count):
+    labels = np.repeat(np.arange(3, dtype=np.int32), [496, 502, 2])
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    held = Dataset(images, labels, images[:0], labels[:0], ("a", "b", "c")).with_held_out(count)
+    both = [np.bincount(part, minlength=3) for part in (held.train_labels, held.test_labels)]
+    assert np.min(both) > 0
+    np.testing.assert_array_equal(np.sum(both, axis=0), np.bincount(labels))
+    assert abs(len(held.test_labels) - count) <= 1
+
+
 def test_the_mean_is_of_the_images_that_are_left_to_train_on(digits):
     held = digits.with_held_out(300)
     np.testing.assert_allclose(held.mean, held.train_images.mean(axis=0), atol=1e-4)

@@ -125,7 +125,7 @@ def available_devices(limit: int | None = None) -> Devices:
     """Returns the devices to train on: all that the backend can use at once.
 
     Args:
-        limit: the most of them to use in each process.
+        limit: how many of them to use in each process.
 
     Raises:
         UserError: there are fewer.

@@ -101,8 +101,8 @@ class Dataset:
         mean image becomes that of the images which are left to train on; a mean colour stays.
 
         Args:
-            count: how many images, the same share of every class; one more for each class that
-                would have none.
+            count: how many images, the same share of every class; but at least one of each on
+                either side, which may make them a few more or fewer.
 
         Raises:
             UserError: a class has a single image, or there are fewer images than that.
@@ -122,10 +122,9 @@ class Dataset:
             raise UserError(
                 f"{count} of {len(labels)} training images cannot be held out ({error})"
             ) from error
-        kept, held = map(np.sort, parts)
-        missing = np.setdiff1d(classes, labels[held])
-        firsts = [kept[labels[kept] == label][0] for label in missing]
-        kept, held = np.setdiff1d(kept, firsts), np.union1d(held, firsts).astype(held.dtype)
+        kept, held = parts
+        held, kept = _with_every_class(held, kept, labels)
+        kept, held = _with_every_class(kept, held, labels)
         in_memory = isinstance(self.train_images, np.ndarray)
         return replace(
             self,
@@ -136,6 +135,15 @@ class Dataset:
             mean=None if in_memory and self.mean.ndim == 3 else self.mean,
             test_part="held out",
         )
+
+
+def _with_every_class(
+    indices: np.ndarray, others: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Moves one image of each class that some lack from others to them; both come back sorted."""
+    missing = np.setdiff1d(labels, labels[indices])
+    moved = [others[labels[others] == label][0] for label in missing]
+    return np.union1d(indices, moved).astype(indices.dtype), np.setdiff1d(others, moved)
 
 
 def _subset(images: Images, indices: np.ndarray) -> Images:

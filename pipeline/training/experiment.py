@@ -162,7 +162,7 @@ class Options:
         seed: of the initial weights, the order of the images and the augmentation.
         precision: Keras's dtype policy, for `backend.start`; `train` takes the one in force.
         workers: threads that make batches.
-        devices: the most to train on, in each process; all that there are if left out.
+        devices: how many to train on, in each process; all that there are if left out.
     """
 
     dataset: str | None = None

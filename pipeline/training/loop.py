@@ -174,3 +174,5 @@ def _restore(classifier: Classifier, run: Run, schedule: Schedule | None, steps:
     elif run.changed("batch_size") or run.changed("images"):
         # The optimizer's schedule counts steps, and an epoch now has another number of them.
         classifier.optimizer.iterations.assign(run.start_epoch * steps)
+        if classifier.averages:  # whose momentum follows the steps, as that of the weights does
+            classifier.steps.assign(run.start_epoch * steps)

@@ -34,7 +34,7 @@ class Recipe:
             (arXiv:1706.02677).
         ema: momentum, per step, of the moving average of the weights, which is what is evaluated
             and saved (arXiv:1803.05407, with an exponential average).
-        affine: arguments of `AffineAugmenter`, which is applied to centred images.
+        affine: arguments of `AffineAugmenter`, which is applied to preprocessed images.
         crop_padding: largest shift of `RandomCrop`, in pixels.
         crop_scale: least area of `RandomResizedCrop`, as a fraction.
         growth: arguments of `growing_size`; it needs a `crop_scale` below 1.

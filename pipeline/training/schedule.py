@@ -74,7 +74,7 @@ def growing_size(
         first: size in the first epochs, as a fraction of `size`.
         last: size in the last epochs, likewise.
         since: when it begins to grow, as a fraction of the run.
-        until: when it has its last size.
+        until: when it has its last size; a run of few epochs may end before.
         step: of which sizes are a multiple, in pixels: by how much the network makes a map smaller
             than the image.
 
