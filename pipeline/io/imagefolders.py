@@ -216,7 +216,7 @@ def _classes(folder: Path) -> Classes:
 def _fingerprint(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array)
     return digest.hexdigest()
 
 

@@ -218,7 +218,7 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
     counts = {name: len(files) for name, files in splits.train.items()}
     if few := [name for name, count in counts.items() if count < FEW]:
         yield f"fewer than {FEW} pictures to train on: {some(few)}"
-    if splits.test and (missing := [name for name, files in splits.test.items() if not files]):
+    if missing := [name for name, files in splits.test.items() if not files]:
         yield f"no pictures to test on of {some(missing)}"
     largest, smallest = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[largest] >= UNBALANCED * counts[smallest]:

@@ -173,6 +173,7 @@ def _restore(classifier: Classifier, run: Run, schedule: Schedule | None, steps:
         classifier.optimizer.learning_rate = learning_rate
     elif run.changed("batch_size") or run.changed("images"):
         # The optimizer's schedule counts steps, and an epoch now has another number of them.
-        classifier.optimizer.iterations.assign(run.start_epoch * steps)
+        trained = run.start_epoch * steps
+        classifier.optimizer.iterations.assign(trained)
         if classifier.averages:  # whose momentum follows the steps, as that of the weights does
-            classifier.steps.assign(run.start_epoch * steps)
+            classifier.steps.assign(trained)
