@@ -76,15 +76,13 @@ MODERN = Recipe(
 # in crops (arXiv:1906.06423).
 FAST = replace(
     MODERN,
-    epochs=28,
+    epochs=42,
     batch_size=128,
     learning_rate=0.1,
     warmup_epochs=2,
     ema=0.998,
     growth={"first": 32 / 64, "last": 56 / 64, "since": 0.45, "until": 0.85, "step": 8},
-    trivial_augment=0.0,
-    erasing=0.0,
-    plain_epochs=0,
+    plain_epochs=4,
 )
 RECIPES = {
     "faithful": FAITHFUL,
