@@ -157,17 +157,17 @@ def photographs_of(
         centre=spec.centre,
     )
     if args.split == "val":
-        if data.test_part and not (known and known.fingerprint == data.fingerprint):
+        if data.val_part and not (known and known.fingerprint == data.fingerprint):
             way_out = "" if known else "name a checkpoint of its run, which tells, or "
             raise UserError(
                 f"{args.images} has no folder val, and which of its pictures {args.model} has not "
                 f"been trained on is not known: {way_out}put them into {args.images}/val, and the "
                 f"others into {args.images}/train"
             )
-        return data.test_images, data.test_labels, data.label_names
-    if data.final_images is None:
+        return data.val_images, data.val_labels, data.label_names
+    if data.test_images is None:
         raise UserError(f"{args.images} has no folder test: give --split val")
-    return data.final_images, data.final_labels, data.label_names
+    return data.test_images, data.test_labels, data.label_names
 
 
 def report_text(predictions: Predictions) -> str:

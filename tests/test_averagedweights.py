@@ -121,8 +121,8 @@ def test_what_is_evaluated_is_what_is_saved(go_on, classifier):
     checkpoint.restore(saved)
     assert_same(values(saved.network.weights), values(network.weights))
     data = toy.read()
-    images = MeanPreprocessor(data.mean).preprocess(data.test_images)
-    loss, accuracy = saved.evaluate(images, data.test_labels, verbose=0)
+    images = MeanPreprocessor(data.mean).preprocess(data.val_images)
+    loss, accuracy = saved.evaluate(images, data.val_labels, verbose=0)
     assert loss == pytest.approx(checkpoint.history["val_loss"][-1], rel=1e-5)
     assert accuracy == pytest.approx(checkpoint.history["val_accuracy"][-1])
 

@@ -133,14 +133,14 @@ def assert_is(data, images):
         np.concatenate([labels for _, labels in train]),
         *images["test_batch"],
     )
-    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    arrays = (data.train_images, data.train_labels, data.val_images, data.val_labels)
     for ours, theirs in zip(arrays, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert data.label_names == tuple(NAMES)
-    assert data.train_images.dtype == data.test_images.dtype == np.uint8
-    assert data.train_labels.dtype == data.test_labels.dtype == np.int32
+    assert data.train_images.dtype == data.val_images.dtype == np.uint8
+    assert data.train_labels.dtype == data.val_labels.dtype == np.int32
     assert data.train_images.flags.c_contiguous
-    assert data.test_images.flags.c_contiguous
+    assert data.val_images.flags.c_contiguous
 
 
 # every form gives the same arrays
@@ -190,7 +190,7 @@ def test_the_real_images(real_cifar10):
     data = read_cifar10(str(real_cifar10))
     assert data.label_names == tuple(NAMES)
     assert data.train_images.shape == (50_000, 32, 32, 3)
-    assert data.test_images.shape == (10_000, 32, 32, 3)
+    assert data.val_images.shape == (10_000, 32, 32, 3)
     assert np.bincount(data.train_labels).tolist() == [5000] * 10
     mean = data.train_images.mean(axis=(0, 1, 2))
     np.testing.assert_allclose(mean, [125.31, 122.95, 113.87], atol=0.01)

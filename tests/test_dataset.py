@@ -19,7 +19,7 @@ def test_a_data_set_knows_its_mean_image_and_the_shape_of_its_images(digits):
 
 def test_a_mean_that_is_given_is_kept(digits):
     mean = np.float32([1, 2, 3])
-    images, labels = digits.test_images, digits.test_labels
+    images, labels = digits.val_images, digits.val_labels
     data = Dataset(images, labels, images, labels, digits.label_names, mean)
     assert data.mean is mean
     assert data.may_be_mirrored
@@ -42,8 +42,8 @@ def test_a_mean_that_is_given_is_kept(digits):
             "of one dimension, not float64",
         ),
         ({"train_labels": np.array([1, 2, 1, 2])}, "from 0 to 1, as .* 2 names, not from 1 to 2"),
-        ({"test_labels": np.array([0, -1, 0, 1])}, "not from -1 to 1"),
-        ({"final_images": np.zeros((1, 8, 8, 3), np.uint8), "final_labels": np.array([2])}, "to 2"),
+        ({"val_labels": np.array([0, -1, 0, 1])}, "not from -1 to 1"),
+        ({"test_images": np.zeros((1, 8, 8, 3), np.uint8), "test_labels": np.array([2])}, "to 2"),
     ],
 )
 def test_images_and_labels_that_nothing_can_be_learned_from_are_refused(changed, complaint):
@@ -51,8 +51,8 @@ def test_images_and_labels_that_nothing_can_be_learned_from_are_refused(changed,
     parts = {
         "train_images": images,
         "train_labels": labels,
-        "test_images": images,
-        "test_labels": labels,
+        "val_images": images,
+        "val_labels": labels,
         "label_names": ("cat", "dog"),
     }
     Dataset(**parts)
@@ -63,18 +63,18 @@ def test_images_and_labels_that_nothing_can_be_learned_from_are_refused(changed,
 # holding images out
 
 
-def test_held_out_training_images_take_the_place_of_the_test_images(digits):
+def test_held_out_training_images_take_the_place_of_the_validation_images(digits):
     held = digits.with_held_out(300)
-    together = np.concatenate([held.train_images, held.test_images])
+    together = np.concatenate([held.train_images, held.val_images])
     assert sorted(map(bytes, together)) == sorted(map(bytes, digits.train_images))
     label_of = dict(zip(map(bytes, digits.train_images), digits.train_labels, strict=True))
     for images, labels in [
         (held.train_images, held.train_labels),
-        (held.test_images, held.test_labels),
+        (held.val_images, held.val_labels),
     ]:
         assert [label_of[image.tobytes()] for image in images] == labels.tolist()
     share = np.bincount(digits.train_labels) * 300 / len(digits.train_labels)
-    assert np.abs(np.bincount(held.test_labels) - share).max() < 1
+    assert np.abs(np.bincount(held.val_labels) - share).max() < 1
 
 
 def test_images_are_held_out_from_all_over_the_training_set(digits):
@@ -82,18 +82,18 @@ def test_images_are_held_out_from_all_over_the_training_set(digits):
     numbered = Dataset(
         np.stack([numbers // 256, numbers % 256, 0 * numbers], -1).astype(np.uint8)[:, None, None],
         np.repeat(np.arange(10), 100),
-        digits.test_images,
-        digits.test_labels,
+        digits.val_images,
+        digits.val_labels,
         digits.label_names,
     )
     held = numbered.with_held_out(500)
     kept, held_out = (
-        images[:, 0, 0] @ np.array([256, 1, 0]) for images in (held.train_images, held.test_images)
+        images[:, 0, 0] @ np.array([256, 1, 0]) for images in (held.train_images, held.val_images)
     )
     assert (np.diff(kept) > 0).all()
     in_each_half = np.bincount(held_out // 50)
     assert in_each_half.min() > 10
-    np.testing.assert_array_equal(held.test_images, numbered.with_held_out(500).test_images)
+    np.testing.assert_array_equal(held.val_images, numbered.with_held_out(500).val_images)
 
 
 @pytest.mark.parametrize("count", [0, 9, 1_428, 1_437])
@@ -107,10 +107,10 @@ def test_even_of_a_small_class_there_is_an_image_on_both_sides(count):
     labels = np.repeat(np.arange(3, dtype=np.int32), [496, 502, 2])
     images = np.zeros((len(labels), 2, 2, 3), np.uint8)
     held = Dataset(images, labels, images[:0], labels[:0], ("a", "b", "c")).with_held_out(count)
-    both = [np.bincount(part, minlength=3) for part in (held.train_labels, held.test_labels)]
+    both = [np.bincount(part, minlength=3) for part in (held.train_labels, held.val_labels)]
     assert np.min(both) > 0
     np.testing.assert_array_equal(np.sum(both, axis=0), np.bincount(labels))
-    assert abs(len(held.test_labels) - count) <= 1
+    assert abs(len(held.val_labels) - count) <= 1
 
 
 def test_the_mean_is_of_the_images_that_are_left_to_train_on(digits):
@@ -145,9 +145,9 @@ def test_images_on_disk_stay_there(digits):
     on_disk = Dataset(OnDisk(images), labels, OnDisk(images), labels, digits.label_names, mean)
     ours, theirs = on_disk.with_held_out(300), digits.with_held_out(300)
     some = np.array([7, 0, 299])
-    for split in ("train_images", "test_images"):
+    for split in ("train_images", "val_images"):
         read, expected = getattr(ours, split), getattr(theirs, split)
         assert (len(read), read.shape) == (len(expected), expected.shape)
         np.testing.assert_array_equal(read[some], expected[some])
-    np.testing.assert_array_equal(ours.test_labels, theirs.test_labels)
+    np.testing.assert_array_equal(ours.val_labels, theirs.val_labels)
     assert ours.mean is mean

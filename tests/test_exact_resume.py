@@ -94,7 +94,7 @@ def test_images_that_are_not_square_or_have_a_mean_image_cannot_grow(tmp_path):
     low = data.train_images[:, :32]
     recipe = experiment(crop_scale=0.35, growth={"first": 0.5}).recipes["plain"]
     for refused in (
-        replace(data, train_images=low, test_images=low),
+        replace(data, train_images=low, val_images=low),
         replace(data, mean=low[0].mean(axis=0, keepdims=True)),
     ):
         with pytest.raises(ValueError, match="only square images with a mean colour can grow"):

@@ -70,7 +70,7 @@ def test_a_data_set_of_ones_own_takes_a_reader_and_one_value(tmp_path):
     assert written == {f"mine{ending}" for ending in endings}
 
     network, spec = load_model(tmp_path / "mine.hdf5")
-    images = spec.preprocessor.preprocess(toy.read().test_images)
+    images = spec.preprocessor.preprocess(toy.read().val_images)
     ours = network.predict(images, verbose=0)
     np.testing.assert_allclose(ours, result.predictions.probabilities, atol=1e-5)
     assert spec.label_names == toy.NAMES
@@ -104,7 +104,7 @@ def test_balanced_classes_weigh_the_same_in_the_loss(classes, tmp_path):
     def unbalanced(path=None):
         data = toy.read()
         labels = np.take(classes, data.train_labels).astype(np.int32)
-        return replace(data, train_labels=labels, test_labels=labels, label_names=toy.NAMES[:3])
+        return replace(data, train_labels=labels, val_labels=labels, label_names=toy.NAMES[:3])
 
     plain = {"batch_size": 24, "learning_rate": 1e-30, "reg": 0.0, "module_reg": 0.0}
     experiment = toy.experiment(reader=unbalanced, **plain)

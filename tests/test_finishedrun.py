@@ -145,10 +145,10 @@ def test_a_run_keeps_its_predictions_and_what_it_was_trained_on(output):
     data = toy.read()
     history = json.loads((output / "toy.json").read_text())
     assert kept.predictions.accuracy == pytest.approx(history["val_accuracy"][-1])
-    wrong = kept.predictions.predicted != data.test_labels
+    wrong = kept.predictions.predicted != data.val_labels
     assert sorted(kept.mistakes) == np.flatnonzero(wrong).tolist()
     for index, image in kept.mistakes.items():
-        np.testing.assert_array_equal(image, data.test_images[index])
+        np.testing.assert_array_equal(image, data.val_images[index])
     batches = TrainingBatches(data.train_images, data.train_labels, 8, [RandomFlip()], seed=42)
     np.testing.assert_array_equal(kept.augmented, batches.batch(0, 0)[0])
 

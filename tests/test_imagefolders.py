@@ -45,17 +45,17 @@ def colours(images):
 def test_two_parts_are_trained_on_and_evaluated_on(pets, part, called):
     data = read_image_folders(pets("train", part), SIZE)
     assert data.label_names == tuple(COUNTS)
-    assert len(data.train_images) == len(data.test_images) == sum(COUNTS.values())
-    assert (data.name, data.test_part) == ("pets", called)
+    assert len(data.train_images) == len(data.val_images) == sum(COUNTS.values())
+    assert (data.name, data.val_part) == ("pets", called)
 
 
 def test_of_three_parts_val_is_validated_on_and_test_reported_on_at_the_end(pets):
     root = pets("train", "val")
     write(root / "test", {"ant": 1, "bee": 2, "cat": 1})
     data = read_image_folders(root, SIZE)
-    assert (len(data.test_images), data.test_part) == (sum(COUNTS.values()), "")
-    assert colours(data.final_images) == [0, 50, 51, 100]
-    assert data.final_labels.tolist() == [0, 1, 1, 2]
+    assert (len(data.val_images), data.val_part) == (sum(COUNTS.values()), "")
+    assert colours(data.test_images) == [0, 50, 51, 100]
+    assert data.test_labels.tolist() == [0, 1, 1, 2]
 
 
 def test_other_pictures_have_another_fingerprint(pets):
@@ -75,21 +75,21 @@ def test_other_pictures_have_another_fingerprint(pets):
 def test_of_classes_alone_a_fifth_of_each_is_held_out(pets, parts):
     root = pets(*parts)
     data = read_image_folders(root, SIZE)
-    assert Counter(data.test_labels.tolist()) == {0: 2, 1: 4, 2: 1}
+    assert Counter(data.val_labels.tolist()) == {0: 2, 1: 4, 2: 1}
     assert Counter(data.train_labels.tolist()) == {0: 8, 1: 16, 2: 4}
-    seen = sorted(colours(data.train_images) + colours(data.test_images))
+    seen = sorted(colours(data.train_images) + colours(data.val_images))
     assert seen == sorted(
         50 * n + i for n, count in enumerate(COUNTS.values()) for i in range(count)
     )
-    assert data.test_part == "held out"
-    assert colours(read_image_folders(root, SIZE).test_images) == colours(data.test_images)
+    assert data.val_part == "held out"
+    assert colours(read_image_folders(root, SIZE).val_images) == colours(data.val_images)
 
 
 def test_of_a_small_class_one_image_is_held_out(tmp_path):
     data = read_image_folders(write(tmp_path / "pets", {"ant": 30, "bee": 3, "cat": 2}), SIZE)
     assert (np.bincount(data.train_labels) > 0).all()
-    assert np.bincount(data.test_labels).tolist()[1:] == [1, 1]
-    seen = sorted(colours(data.train_images) + colours(data.test_images))
+    assert np.bincount(data.val_labels).tolist()[1:] == [1, 1]
+    seen = sorted(colours(data.train_images) + colours(data.val_images))
     assert seen == [*range(30), 50, 51, 52, 100, 101]
 
 
@@ -119,7 +119,7 @@ def test_a_class_that_is_missing_in_evaluation_is_told(pets, capsys):
     root = pets("train", "val")
     shutil.rmtree(root / "val" / "bee")
     data = read_image_folders(root, SIZE)
-    assert set(data.test_labels.tolist()) == {0, 2}
+    assert set(data.val_labels.tolist()) == {0, 2}
     assert capsys.readouterr().err == f"warning: {root}/val has no images of bee\n"
 
 
@@ -141,7 +141,7 @@ def test_pictures_that_cannot_be_used_are_named_together_and_left_out_if_asked_f
     assert "3 of 71 pictures cannot be used and are left out" in capsys.readouterr().out
     for images, labels, expected, expected_labels, missing in (
         (data.train_images, data.train_labels, whole.train_images, whole.train_labels, 5),
-        (data.test_images, data.test_labels, whole.test_images, whole.test_labels, COUNTS["ant"]),
+        (data.val_images, data.val_labels, whole.val_images, whole.val_labels, COUNTS["ant"]),
     ):
         np.testing.assert_array_equal(images, np.delete(expected, missing, axis=0))
         np.testing.assert_array_equal(labels, np.delete(expected_labels, missing))

@@ -61,24 +61,24 @@ def test_classes_are_the_folders_and_a_fifth_of_each_is_held_out(folder, capsys)
     assert data.label_names == ("flower", "temple")
     for images, labels, count in [
         (data.train_images, data.train_labels, 16),
-        (data.test_images, data.test_labels, 4),
+        (data.val_images, data.val_labels, 4),
     ]:
         assert images.shape == (2 * count, SIZE, SIZE, 3)
         names = [os.path.basename(os.path.dirname(path)) for path in paths(images)]
         assert names == [data.label_names[label] for label in labels]
         assert np.bincount(labels).tolist() == [count, count]
     files = {str(path) for path in folder.glob("*/*.jpg")}
-    assert {*paths(data.train_images), *paths(data.test_images)} == files
+    assert {*paths(data.train_images), *paths(data.val_images)} == files
     told = "2 classes, 32 pictures to train on, 8 to validate on, held out (20% of each class)"
     assert capsys.readouterr().out == f"{folder}: {told}\n"
 
 
 def test_what_lies_divided_is_read_so(folder, capsys):
     data = read(divided(folder, 5))
-    assert (data.name, data.test_part) == ("photographs", "")
+    assert (data.name, data.val_part) == ("photographs", "")
     assert {os.path.relpath(path, folder)[:5] for path in paths(data.train_images)} == {"train"}
-    assert {os.path.relpath(path, folder)[:4] for path in paths(data.test_images)} == {"val/"}
-    assert (len(data.train_images), len(data.test_images)) == (30, 10)
+    assert {os.path.relpath(path, folder)[:4] for path in paths(data.val_images)} == {"val/"}
+    assert (len(data.train_images), len(data.val_images)) == (30, 10)
     assert f"10 to validate on, in {folder}/val" in capsys.readouterr().out
 
 
@@ -94,18 +94,18 @@ def with_test(folder):
 def test_what_lies_in_test_is_for_the_end_alone(folder, capsys):
     without = read(divided(shutil.copytree(folder, folder.with_name("copy")), 5))
     data = read(with_test(folder))
-    assert {os.path.relpath(path, folder)[:5] for path in paths(data.final_images)} == {"test/"}
-    assert data.final_labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert (len(data.train_images), len(data.test_images)) == (30, 4)
+    assert {os.path.relpath(path, folder)[:5] for path in paths(data.test_images)} == {"test/"}
+    assert data.test_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert (len(data.train_images), len(data.val_images)) == (30, 4)
     assert f"4 to validate on, in {folder}/val, 6 to test on in the end" in capsys.readouterr().out
     assert data.fingerprint != without.fingerprint
-    assert without.final_images is None
+    assert without.test_images is None
 
 
 def test_of_three_parts_val_may_be_missing(folder):
     shutil.rmtree(with_test(folder) / "val")
     data = read(folder, holdout=0.5)
-    assert [len(i) for i in (data.train_images, data.test_images, data.final_images)] == [14, 16, 6]
+    assert [len(i) for i in (data.train_images, data.val_images, data.test_images)] == [14, 16, 6]
 
 
 def test_bad_pictures_to_test_on_are_named_and_left_out(folder):
@@ -113,7 +113,7 @@ def test_bad_pictures_to_test_on_are_named_and_left_out(folder):
     files[0].write_bytes(b"")
     with pytest.raises(UserError, match="1 of 40 pictures cannot be used"):
         read(folder)
-    assert read(folder, skip_bad=True).final_labels.tolist() == [0, 0, 1, 1, 1]
+    assert read(folder, skip_bad=True).test_labels.tolist() == [0, 0, 1, 1, 1]
     for file in files:
         file.write_bytes(b"")
     with pytest.raises(UserError, match="has no pictures to test on that can be used"):
@@ -123,8 +123,8 @@ def test_bad_pictures_to_test_on_are_named_and_left_out(folder):
 def test_without_val_a_part_of_train_is_held_out(folder):
     shutil.rmtree(divided(folder, 5) / "val")
     data = read(folder, holdout=0.5)
-    assert (len(data.train_images), len(data.test_images)) == (14, 16)
-    assert data.test_part == "held out"
+    assert (len(data.train_images), len(data.val_images)) == (14, 16)
+    assert data.val_part == "held out"
 
 
 def test_the_mean_is_the_training_pictures_colour(folder):
@@ -135,19 +135,19 @@ def test_the_mean_is_the_training_pictures_colour(folder):
 
 
 def test_the_held_out_stay_held_out_when_files_are_renamed_and_others_come(folder):
-    held = contents(read(folder).test_images)
+    held = contents(read(folder).val_images)
     for number, path in enumerate(sorted(folder.glob("*/*.jpg"))):
         path.rename(path.with_name(f"{97 * number % 100}_renamed.jpg"))
-    assert contents(read(folder).test_images) == held
+    assert contents(read(folder).val_images) == held
     extra = folder / "flower" / "extra.png"
     cv2.imwrite(str(extra), np.full((99, 99, 3), 77, np.uint8))
-    now = contents(read(folder).test_images)
+    now = contents(read(folder).val_images)
     assert len(held - now) <= 1
 
 
 def test_without_a_folder_there_is_a_sample_beside_the_record(tmp_path):
     first = read_photograph_folder(None, SIZE, record=tmp_path / "record.json")
-    assert (len(first.train_images), len(first.test_images)) == (96, 24)
+    assert (len(first.train_images), len(first.val_images)) == (96, 24)
     again = read_photograph_folder(None, SIZE, record=tmp_path / "record.json")
     assert paths(first.train_images) == paths(again.train_images)
 
@@ -200,7 +200,7 @@ def test_all_bad_files_are_named_together(spoilt, capsys):
 def test_without_the_bad_files_it_goes_on_if_asked_to(spoilt, capsys):
     folder, wrong = spoilt
     data = read(folder, skip_bad=True)
-    assert len(data.train_images) + len(data.test_images) == 40
+    assert len(data.train_images) + len(data.val_images) == 40
     assert not wrong.keys() & {os.path.basename(path) for path in paths(data.train_images)}
     assert "6 of 46 pictures cannot be used and are left out" in capsys.readouterr().out
 
@@ -315,7 +315,7 @@ def test_the_same_picture_to_train_on_and_to_test_on_is_told(folder, capsys):
 
 def test_a_class_without_pictures_to_test_on_is_told(folder, capsys):
     shutil.rmtree(with_test(folder) / "test/temple")
-    assert np.bincount(read(folder).final_labels).tolist() == [3]
+    assert np.bincount(read(folder).test_labels).tolist() == [3]
     assert "note: no pictures to test on of temple" in notes(capsys)
 
 
@@ -330,7 +330,7 @@ def test_the_same_picture_twice_is_held_out_on_one_side(folder, capsys):
         shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
     data = read(folder)
     assert notes(capsys) == []
-    assert (len(data.train_images), len(data.test_images)) == (64, 16)
+    assert (len(data.train_images), len(data.val_images)) == (64, 16)
 
 
 def test_files_of_other_kinds_are_told(folder, capsys):

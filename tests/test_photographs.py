@@ -79,8 +79,8 @@ def test_a_share_of_the_middle_may_be_what_is_evaluated_on(files, photographs):
 
 def test_photographs_that_are_held_out_stay_photographs(data):
     held = data.with_held_out(4)
-    assert (len(held.train_images.files), len(held.test_images.files)) == (16, 4)
-    paths = {p.path for images in (held.train_images, held.test_images) for p in images.files}
+    assert (len(held.train_images.files), len(held.val_images.files)) == (16, 4)
+    paths = {p.path for images in (held.train_images, held.val_images) for p in images.files}
     assert paths == {photograph.path for photograph in data.train_images.files}
 
 
@@ -162,9 +162,9 @@ def test_training_batches_are_crops_straight_from_the_files(data):
     images, labels = training.batch(0, 0)
     assert images.shape == (8, SIZE, SIZE, 3)
     assert images.dtype == np.float32
-    part = (data.test_images, data.test_labels)
+    part = (data.val_images, data.val_labels)
     first, _ = make_evaluation(RECIPE, data, part, preprocess)[0]
-    np.testing.assert_array_equal(first, np.float32(data.test_images[np.arange(8)] / 255))
+    np.testing.assert_array_equal(first, np.float32(data.val_images[np.arange(8)] / 255))
     again, again_labels = make_training(RECIPE, data, preprocess).batch(0, 0)
     np.testing.assert_array_equal(images, again)
     np.testing.assert_array_equal(labels, again_labels)

@@ -510,7 +510,7 @@ held = int(Path("/proc/self/statm").read_text().split()[5]) * 4096
 resource.setrlimit(resource.RLIMIT_DATA, (held + room, held + room))
 pack_photographs(names_of_photographs(folder), target)
 data = read_photograph_folder(str(target), 32)
-for images in (data.train_images, data.test_images):
+for images in (data.train_images, data.val_images):
     for index in range(len(images)):
         images[np.array([index])]
 """

@@ -133,7 +133,7 @@ def test_the_published_model_classifies_as_shown(classified, cifar10_sample):
 @pytest.mark.needs("cifar10")
 def test_the_published_model_has_its_accuracy(classified, real_cifar10):
     names = classified(real_cifar10)
-    right = names["probabilities"].argmax(axis=1) == names["data"].test_labels
+    right = names["probabilities"].argmax(axis=1) == names["data"].val_labels
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"gets {right.mean():.2%} of CIFAR-10's test images right" in readme
 
@@ -141,8 +141,8 @@ def test_the_published_model_has_its_accuracy(classified, real_cifar10):
 def test_ten_lines_train_on_arrays_of_ones_own(monkeypatch, tmp_path):
     code = next(text for text in blocks("python") if "Experiment(" in text)
     digits = read_digits()
-    names = {"train_labels": digits.train_labels % 2, "test_labels": digits.test_labels % 2}
-    names |= {"train_images": digits.train_images, "test_images": digits.test_images}
+    names = {"train_labels": digits.train_labels % 2, "val_labels": digits.val_labels % 2}
+    names |= {"train_images": digits.train_images, "val_images": digits.val_images}
     monkeypatch.chdir(tmp_path)
     exec(code, names)
     assert names["result"].predictions.accuracy > 0.7

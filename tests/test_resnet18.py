@@ -23,7 +23,7 @@ def images(request):
     if request.param == "random":
         return np.random.default_rng(1).random((8, 32, 32, 3), dtype=np.float32)
     data = read_cifar10(request.getfixturevalue("cifar10_sample"))
-    return ScalePreprocessor().preprocess(data.test_images[::125])
+    return ScalePreprocessor().preprocess(data.val_images[::125])
 
 
 def block(stride=1, channels=8, filters=8, **settings):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -170,6 +171,8 @@ def test_weights_of_another_run_are_taken_over_but_for_the_classifier(straight, 
     for weight in after.trainable_weights:
         if weight.path in kernels:
             np.testing.assert_allclose(weight.numpy(), kernels[weight.path], atol=1e-6)
+    same_file = os.path.relpath(trained, ROOT)
+    run(SCRIPT, "--weights", same_file, "--epochs", 2, "--resume", "-o", tmp_path / "output")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_report_ends_with_what_is_wrong_with_the_images(go_on, shrinking, tm
 
     def shrinking_test(path=None):
         data = shrinking()
-        return replace(data, train_images=data.test_images, test_images=data.train_images)
+        return replace(data, train_images=data.val_images, val_images=data.train_images)
 
     with pytest.raises(UserError, match=r"train\.hdf5 has become shorter since it was opened"):
         go_on(epochs=1, reader=shrinking_test)  # which only reports
@@ -93,7 +93,7 @@ def test_the_report_ends_with_what_is_wrong_with_the_images(go_on, shrinking, tm
 
 def test_an_error_of_another_kind_stays_what_it_is(go_on):
     def reader(path=None):
-        return replace(read(), test_images=np.zeros((24, 16, 16, 3), dtype=np.uint8))
+        return replace(read(), val_images=np.zeros((24, 16, 16, 3), dtype=np.uint8))
 
     with pytest.raises(Exception) as caught:  # noqa: PT011 - it is the backend's own
         go_on(epochs=1, reader=reader)

@@ -80,7 +80,7 @@ def parse_training(
     changed = []
     for name, option in _flags(parser).items():
         old, new = getattr(saved, name), getattr(options, name)
-        paths = name in ("data", "model") and old and new
+        paths = name in ("data", "model", "weights") and old and new
         if old == new or (paths and os.path.abspath(old) == os.path.abspath(new)):
             continue
         if name in OF_THE_NETWORK:

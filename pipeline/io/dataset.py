@@ -33,19 +33,20 @@ class Dataset:
     Attributes:
         train_images: what the network learns from.
         train_labels: int32 (n,).
-        test_images: what the network is validated on after every epoch and reported on at the end.
-        test_labels: int32 (m,).
+        val_images: what the network is validated on after every epoch, and reported on at the end
+            where there are no `test_images`.
+        val_labels: int32 (m,).
         label_names: the classes' names, by label.
         mean: of the training images, float32 (height, width, 3) or (3,); the mean image, pixel by
             pixel, if left out.
         may_be_mirrored: whether an image's mirror image is still one of its class.
         name: what it is called for people; if left out, as in the experiment.
-        test_part: what the test images are, where they are no validation set.
+        val_part: what the validation images are if not a validation set: "test set", "held out".
         fingerprint: another for other images, where they lie in files that a person may change
             between a run's start and its going on.
-        final_images: what the network is reported on once, at the end, in the place of the test
-            images, which then are for validation alone; None where there are no such images.
-        final_labels: int32 (k,).
+        test_images: what the network is reported on once, at the end; None where there are none
+            beside those that it is validated on.
+        test_labels: int32 (k,).
 
     Raises:
         UserError: images or labels are of another kind, or do not fit together.
@@ -53,22 +54,22 @@ class Dataset:
 
     train_images: Images
     train_labels: np.ndarray
-    test_images: Images
-    test_labels: np.ndarray
+    val_images: Images
+    val_labels: np.ndarray
     label_names: tuple[str, ...]
     mean: np.ndarray | None = None
     may_be_mirrored: bool = True
     name: str | None = None
-    test_part: str = "test set"
+    val_part: str = "test set"
     fingerprint: str | None = None
-    final_images: Images | None = None
-    final_labels: np.ndarray | None = None
+    test_images: Images | None = None
+    test_labels: np.ndarray | None = None
 
     def __post_init__(self):
         self._check(self.train_images, self.train_labels)
-        self._check(self.test_images, self.test_labels)
-        if self.final_images is not None:
-            self._check(self.final_images, self.final_labels)
+        self._check(self.val_images, self.val_labels)
+        if self.test_images is not None:
+            self._check(self.test_images, self.test_labels)
         if self.mean is None:
             mean = MeanPreprocessor.of_images(self.train_images).mean
             object.__setattr__(self, "mean", mean)
@@ -95,7 +96,7 @@ class Dataset:
         return tuple(self.train_images.shape[1:])
 
     def with_held_out(self, count: int) -> Dataset:
-        """Puts training images in the place of the test images, drawn at random and always alike.
+        """Validates on training images instead, drawn at random and always alike.
 
         At random, since files in the order of their names have similar pictures side by side. A
         mean image becomes that of the images which are left to train on; a mean colour stays.
@@ -130,10 +131,10 @@ class Dataset:
             self,
             train_images=_subset(self.train_images, kept),
             train_labels=labels[kept],
-            test_images=_subset(self.train_images, held),
-            test_labels=labels[held],
+            val_images=_subset(self.train_images, held),
+            val_labels=labels[held],
             mean=None if in_memory and self.mean.ndim == 3 else self.mean,
-            test_part="held out",
+            val_part="held out",
         )
 
 

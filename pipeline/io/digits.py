@@ -32,7 +32,7 @@ def read_digits(path: str | None = None, skip_bad: bool = False) -> Dataset:
         # The digits' pixels are counts from 0 to 16.
         gray = np.rint(digit * (255 / 16)).astype(np.uint8)
         image[:] = cv2.resize(gray, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)[..., None]
-    train_images, test_images, train_labels, test_labels = train_test_split(
+    train_images, val_images, train_labels, val_labels = train_test_split(
         images,
         digits.target.astype(np.int32),
         test_size=0.2,
@@ -40,6 +40,4 @@ def read_digits(path: str | None = None, skip_bad: bool = False) -> Dataset:
         random_state=42,
     )
     names = tuple(str(name) for name in digits.target_names)
-    return Dataset(
-        train_images, train_labels, test_images, test_labels, names, may_be_mirrored=False
-    )
+    return Dataset(train_images, train_labels, val_images, val_labels, names, may_be_mirrored=False)

@@ -64,7 +64,7 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
         if missing := set(names) - {names[label] for label in np.unique(there)}:
             warning = one_line(f"warning: {root / part} has no images of {some(missing)}")
             print(warning, file=sys.stderr)
-    final_images, final_labels = parts[TEST] if len(parts) == 2 else (None, None)
+    test_images, test_labels = parts[TEST] if len(parts) == 2 else (None, None)
     validation = parts.get(VAL) or parts.get(TEST) or (images[:0], labels[:0])
     data = Dataset(
         images,
@@ -72,10 +72,10 @@ def read_image_folders(root: Path, size: int, skip_bad: bool = False) -> Dataset
         *validation,
         names,
         name=root.resolve().name,
-        test_part="" if VAL in parts else "test set",
+        val_part="" if VAL in parts else "test set",
         fingerprint=_fingerprint(images, labels, *validation),
-        final_images=final_images,
-        final_labels=final_labels,
+        test_images=test_images,
+        test_labels=test_labels,
     )
     if not parts:
         return data.with_held_out(max(round(HELD_OUT * len(labels)), len(names)))

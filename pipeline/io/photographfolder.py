@@ -121,17 +121,17 @@ def read_photograph_folder(
         return Photographs(gathered(all_files(classes)), size, centre), labels_of(classes)
 
     mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
-    final_images, final_labels = photographs(test) if test else (None, None)
+    test_images, test_labels = photographs(test) if test else (None, None)
     return Dataset(
         *photographs(training),
         *photographs(validation),
         tuple(titles.get(name, name) for name in names),
         mean.astype(np.float32),
         name=folder.resolve().name,
-        test_part="held out" if held_out else "",
+        val_part="held out" if held_out else "",
         fingerprint=_fingerprint(Splits(training, validation, test), looks),
-        final_images=final_images,
-        final_labels=final_labels,
+        test_images=test_images,
+        test_labels=test_labels,
     )
 
 

@@ -203,7 +203,8 @@ class Result:
         network: from preprocessed images to probabilities.
         spec: what the network is; `spec.preprocessor` makes of uint8 images what it takes.
         history: a list of one value an epoch for each measure, such as `val_accuracy`.
-        predictions: what the network says of the test images, or of the data set's final images.
+        predictions: what the network says of the test images, or of the validation images where
+            there are no others.
     """
 
     network: keras.Model
@@ -224,7 +225,7 @@ def train(
 ) -> Result:
     """Trains an experiment's network to the last epoch, and evaluates it on the test images.
 
-    Where the data set has final images, it is these that it is evaluated on.
+    Where the data set has none, it is the validation images that it is evaluated on.
 
     Along the way there are a checkpoint, the history and a plot after every epoch; at the end a
     report as text and as an HTML page, the predictions and, where the experiment has one, the final
@@ -306,10 +307,10 @@ def train(
         devices,
         run.start_batch,
     )
-    test = (data.test_images, data.test_labels)
-    test_batches = make_evaluation(recipe, data, test, preprocess, options.workers, devices)
+    part = (data.val_images, data.val_labels)
+    val_batches = make_evaluation(recipe, data, part, preprocess, options.workers, devices)
     name = one_line(data.name or options.dataset)
-    part = f" ({data.test_part})" if data.test_part else ""
+    called = f" ({data.val_part})" if data.val_part else ""
     with devices.scope():
         keras.utils.set_random_seed(options.seed)
         classifier, schedule = make_classifier(recipe, spec, train_batches.steps_per_epoch)
@@ -319,7 +320,7 @@ def train(
 
         print(
             f"{name}: {len(data.label_names)} classes, {len(data.train_images):,} images to train "
-            f"on, {len(data.test_images):,}{part} to validate"
+            f"on, {len(data.val_images):,}{called} to validate"
         )
         print(f"{spec.title}: {classifier.network.count_params():,} parameters")
         if run.start_epoch < options.epochs:
@@ -328,20 +329,20 @@ def train(
                 print(f"{devices}: {_division(train_batches, devices)}")
         run.drawn_with = {
             "title": f"{name}, {spec.title}",
-            "validation": data.test_part,
+            "validation": data.val_part,
             "regularized": bool(classifier.losses),
         }
         try:
-            history = fit(classifier, train_batches, test_batches, run, schedule, callbacks)
+            history = fit(classifier, train_batches, val_batches, run, schedule, callbacks)
         except Interrupted:
             devices.meet("stopped")  # the checkpoint may not be written yet
             raise
 
-        images, batches = data.test_images, test_batches
-        if data.final_images is not None:
-            images = data.final_images
+        images, batches = data.val_images, val_batches
+        if data.test_images is not None:
+            images = data.test_images
             print(f"final evaluation, on {len(images):,} images not used so far:")
-            part = (images, data.final_labels)
+            part = (images, data.test_labels)
             batches = make_evaluation(recipe, data, part, preprocess, options.workers, devices)
         predictions = predict(classifier.network, batches, data.label_names)
     if devices.chief:

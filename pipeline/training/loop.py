@@ -28,7 +28,7 @@ from pipeline.training.schedule import Schedule
 def fit(
     classifier: Classifier,
     train_batches: TrainingBatches,
-    test_batches: EvaluationBatches,
+    val_batches: EvaluationBatches,
     run: Run,
     schedule: Schedule | None,
     more_callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -38,7 +38,7 @@ def fit(
     Args:
         classifier: new; where the run goes on, its checkpoint is restored here.
         train_batches: start at the run's start epoch.
-        test_batches: for the validation after every epoch.
+        val_batches: for the validation after every epoch.
         run: options and files.
         schedule: learning rate by epoch; None where the optimizer has one by step.
         more_callbacks: called after an epoch's checkpoint is written, by the process that does.
@@ -128,10 +128,10 @@ def fit(
         data, settings = callbacks.data, {"steps_per_epoch": steps}
     started = time.monotonic()
     try:
-        with progress, stop, reading(train_batches, test_batches):
+        with progress, stop, reading(train_batches, val_batches):
             fitted = classifier.fit(
                 data,
-                validation_data=test_batches,
+                validation_data=val_batches,
                 epochs=options.epochs,
                 initial_epoch=run.start_epoch,
                 callbacks=callbacks,

@@ -46,7 +46,7 @@ class Recipe:
         cutmix_alpha: of its Beta distribution.
         plain_epochs: number of epochs at the end that go without TrivialAugment, random erasing
             and CutMix; a run of no more epochs has none of them.
-        holdout: number of training images that take the place of the test images, to choose
+        holdout: number of training images that take the place of the validation images, to choose
             between recipes.
 
     Raises:

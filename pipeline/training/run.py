@@ -179,9 +179,9 @@ class Run:
         self._count(len(data.train_images))
         self.devices.refuse_undivided(recipe.batch_size, len(data.train_images))
         self._refuse_different(data)
-        if data.final_images is None:
+        if data.test_images is None:
             parts = {"": "validation", "held out": "held-out"}
-            self.reported_on = parts.get(data.test_part, "test")
+            self.reported_on = parts.get(data.val_part, "test")
 
     def _count(self, images: int) -> None:
         self.remembered["images"] = images
@@ -245,7 +245,7 @@ class Run:
         self.remembered |= found
 
     def _refuse_different(self, data: Dataset) -> None:
-        labels = [data.train_labels, data.test_labels]
+        labels = [data.train_labels, data.val_labels]
         what = {
             # Each machine may have a copy of the images in a place of its own, or another working
             # folder, below which the model lies that only one of them writes.
@@ -427,7 +427,7 @@ class Run:
         self,
         predictions: Predictions,
         epochs: int,
-        test_images: Images,
+        images: Images,
         train_batches: TrainingBatches,
         preprocessor: MeanPreprocessor | ScalePreprocessor,
     ) -> None:
@@ -436,15 +436,15 @@ class Run:
         What cannot be read or written for it is only warned of: both can be made again.
 
         Args:
-            predictions: for the test images.
+            predictions: for `images`.
             epochs: that the network was trained.
-            test_images: of which the worst mistakes are shown.
+            images: that the report is on, of which the worst mistakes are shown.
             train_batches: of which some images are shown.
             preprocessor: that was applied to them.
         """
         try:
             worst = predictions.mistakes(MISTAKES)
-            mistakes = dict(zip(worst.tolist(), test_images[worst], strict=True))
+            mistakes = dict(zip(worst.tolist(), images[worst], strict=True))
             seen = train_batches.batch(epoch=0, index=0)[0][:EXAMPLES]
             kept = KeptPredictions(predictions, epochs, mistakes, preprocessor.restore(seen))
             if kept.readable:

@@ -289,7 +289,7 @@ def _packed(folder: Path) -> Path:
 
 def _decoded(folder: Path, record: Path | None = None) -> tuple[Dataset, np.ndarray]:
     data = read_photograph_folder(str(folder), SIZE, record=record)
-    images = [part[np.arange(len(part))] for part in (data.train_images, data.test_images)]
+    images = [part[np.arange(len(part))] for part in (data.train_images, data.val_images)]
     return data, np.concatenate(images)
 
 
@@ -429,7 +429,7 @@ def _archives(folder: Path, forge: Callable[[bytes, int], bytes]) -> Attempt:
     def attempt(number: int) -> None:
         path.write_bytes(forge(tar, number))
         data = cifar10.read_cifar10(str(path))
-        for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        for name in ("train_images", "train_labels", "val_images", "val_labels"):
             np.testing.assert_array_equal(getattr(data, name), getattr(whole, name))
 
     return attempt
