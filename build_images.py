@@ -1,4 +1,4 @@
-"""Pack a folder of photographs into a few large files, for more of them than a disk likes.
+"""Pack a folder of photographs, too many to be read one by one, into a few large files.
 
   python build_images.py --images photographs --hdf5 output/packed
   python build_images.py --images photographs --hdf5 output/small --short-side 320

@@ -3,7 +3,7 @@
   python build_tiny_imagenet.py
   python build_tiny_imagenet.py --dataset-path ~/tiny-imagenet-200 --overwrite
 
-Takes 10 to 15 seconds on two cores, and 1.4 GB of disk: 90,000 training, 10,000 validation and
+Takes less than 20 seconds on two cores, and 1.4 GB of disk: 90,000 training, 10,000 validation and
 10,000 test images, the last held out of the published training set.
 """
 

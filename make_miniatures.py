@@ -4,7 +4,7 @@
 
 In a few seconds: cifar10, a folder of pictures with 2,000 training and 1,000 test images;
 tiny-imagenet-200 in the published layout with 10 training and 5 validation images of each of its
-200 classes; and photographs of many sizes, 60 of each of two classes. They are windows of two
+200 classes; and photographs of many sizes, 60 of each of two classes. They are crops of two
 photographs that come with scikit-learn: what a network learns from them says nothing of the real
 data sets.
 """

@@ -8,7 +8,7 @@
 --recipe modern is for more pictures and epochs, --weights starts from a trained network.
 Photographs lie in <class>/ or {train,val}/<class>/, and may in test/<class>/ for the final report.
 All are looked at before the first epoch, and those that cannot be used are named. Without --images
-a small network learns to tell windows of scikit-learn's two photographs apart, in a minute.
+a small network learns to tell crops of scikit-learn's two photographs apart, in a minute.
 """
 
 import sys

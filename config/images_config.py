@@ -55,7 +55,7 @@ FOLDER = Experiment(
     checkpoints="checkpoints_images",
     model="resnet_images.hdf5",
 )
-# Without pictures: windows of two photographs, and a small network that learns them in a minute.
+# Without pictures: crops of two photographs, and a small network that learns them in a minute.
 SAMPLE = replace(
     FOLDER,
     architecture=Architecture("resnet", "imagenet", stages=(1, 1), filters=(16, 32, 64)),

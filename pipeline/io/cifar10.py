@@ -202,4 +202,5 @@ def _read_batches(read_batch: Callable[[str], bytes], where: str) -> Dataset:
         test_images,
         test_labels,
         LABEL_NAMES,
+        val_part="test set",
     )

@@ -41,7 +41,8 @@ class Dataset:
             pixel, if left out.
         may_be_mirrored: whether an image's mirror image is still one of its class.
         name: what it is called for people; if left out, as in the experiment.
-        val_part: what the validation images are if not a validation set: "test set", "held out".
+        val_part: "test set" or "held out" where it is these images that are validated on, and not a
+            validation set.
         fingerprint: another for other images, where they lie in files that a person may change
             between a run's start and its going on.
         test_images: what the network is reported on once, at the end; None where there are none
@@ -60,7 +61,7 @@ class Dataset:
     mean: np.ndarray | None = None
     may_be_mirrored: bool = True
     name: str | None = None
-    val_part: str = "test set"
+    val_part: str = ""
     fingerprint: str | None = None
     test_images: Images | None = None
     test_labels: np.ndarray | None = None

@@ -40,4 +40,12 @@ def read_digits(path: str | None = None, skip_bad: bool = False) -> Dataset:
         random_state=42,
     )
     names = tuple(str(name) for name in digits.target_names)
-    return Dataset(train_images, train_labels, val_images, val_labels, names, may_be_mirrored=False)
+    return Dataset(
+        train_images,
+        train_labels,
+        val_images,
+        val_labels,
+        names,
+        may_be_mirrored=False,
+        val_part="test set",
+    )

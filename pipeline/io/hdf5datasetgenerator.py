@@ -58,7 +58,6 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         test.labels,
         train.class_names,
         mean,
-        val_part="",
         fingerprint=train.build and sha256(train.build.encode() + mean.tobytes()).hexdigest(),
     )
 
