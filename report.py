@@ -36,12 +36,12 @@ def main() -> None:
     # Only now, so that --help and wrong options are answered at once.
     from pipeline.evaluation.comparison import ComparedRun, aligned, table_rows
     from pipeline.evaluation.comparison_html import comparison_html
-    from pipeline.evaluation.finishedrun import FinishedRun
+    from pipeline.evaluation.savedrun import SavedRun
     from pipeline.files.atomic import write_atomically
     from pipeline.history import read_keras_history
 
     # Everything is read before anything is written.
-    runs = [FinishedRun.read(folder, name) for folder, name in found]
+    runs = [SavedRun.read(folder, name) for folder, name in found]
     beneath = read_keras_history(args.over) if args.over else {}
     compared = []
     if len(runs) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.mixing import CutMix, mixed
 from pipeline.errors import Stopped, UserError
 from pipeline.io.dataset import Images
@@ -19,7 +19,7 @@ from pipeline.io.dataset import Images
 Preprocess = Callable[[np.ndarray], np.ndarray]
 """Turns a batch of images into another."""
 
-Augment = Callable[[np.ndarray, Draw], np.ndarray]
+Augment = Callable[[np.ndarray, BatchRng], np.ndarray]
 """Turns a batch of images at random into another, which may be the array that it was given."""
 
 
@@ -76,6 +76,10 @@ class ImageBatches(keras.utils.PyDataset):
         except UserError as error:
             self.failure = error
             raise
+
+    def stop(self) -> None:
+        """Makes no more batches ahead; from now on there are none to be had by their number."""
+        self._ahead.stop()
 
     def _batch(self, index: int) -> tuple[np.ndarray, ...] | None:
         raise NotImplementedError
@@ -174,18 +178,18 @@ class TrainingBatches(ImageBatches):
         own = self._own(len(indices))
         if self.mixer is not None and self.share != WHOLE:
             return self._mixed(epoch, index, indices, own)
-        draw = Draw(self.seed, epoch, index, indices, own)
-        images, labels = self._made(draw, indices), self._targets(draw.indices)
+        rng = BatchRng(self.seed, epoch, index, indices, own)
+        images, labels = self._made(rng, indices), self._targets(rng.indices)
         if self.mixer is not None:
-            images, labels = self.mixer(images, labels, draw)
+            images, labels = self.mixer(images, labels, rng)
         return images, labels
 
-    def _made(self, draw: Draw, indices: np.ndarray) -> np.ndarray:
+    def _made(self, rng: BatchRng, indices: np.ndarray) -> np.ndarray:
         # Photographs are not read before they are cropped, for which the whole batch is drawn.
         unread = getattr(self.images, "dtype", None) == np.dtype(object)
-        images = self.images[indices if unread else draw.indices]
+        images = self.images[indices if unread else rng.indices]
         for step in self.steps:
-            images = step(images, draw)
+            images = step(images, rng)
         return images.astype(np.float32, copy=False)
 
     def _mixed(
@@ -194,15 +198,15 @@ class TrainingBatches(ImageBatches):
         """Makes a part of a batch, and the images of other parts that are mixed into it."""
         labels = self._targets(indices)
         # Which these are comes last of all that is drawn: first, no image is made.
-        draw = Draw(self.seed, epoch, index, indices, np.arange(0))
-        mix = self.mixer.draw(self._made(draw, indices).shape[1:3], draw)
+        rng = BatchRng(self.seed, epoch, index, indices, np.arange(0))
+        mix = self.mixer.draw(self._made(rng, indices).shape[1:3], rng)
         if mix is None:
-            return self._made(Draw(self.seed, epoch, index, indices, own), indices), labels[own]
+            return self._made(BatchRng(self.seed, epoch, index, indices, own), indices), labels[own]
         others = mix.others[own]
         rows, places = np.unique(
             np.concatenate([np.arange(len(indices))[own], others]), return_inverse=True
         )
-        made = self._made(Draw(self.seed, epoch, index, indices, rows), indices)
+        made = self._made(BatchRng(self.seed, epoch, index, indices, rows), indices)
         places, other_places = np.split(places, 2)
         images = made[places]
         images[:, mix.rows, mix.columns] = made[other_places, mix.rows, mix.columns]
@@ -316,3 +320,9 @@ class _Lookahead:
                     self._pending[i] = self._pool.submit(self._function, i)
             future = self._pending[index]
         return future.result()
+
+    def stop(self) -> None:
+        """Cancels what has not been begun, and keeps no results."""
+        with self._lock:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pending = {}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.geometry import AlternatingFlip
 
 COUNT = 1_000
@@ -12,7 +12,7 @@ def mirrored(flip, epoch, indices=None, batch=0, seed=0):
     """Which of the data set's images are mirrored, (batch,)."""
     indices = np.arange(COUNT) if indices is None else indices
     images = IMAGES[indices]
-    flipped = flip(images.copy(), Draw(seed, epoch, batch, indices))
+    flipped = flip(images.copy(), BatchRng(seed, epoch, batch, indices))
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (mirrored ^ (flipped == images).all(axis=(1, 2, 3))).all()
     return mirrored

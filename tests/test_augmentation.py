@@ -84,7 +84,7 @@ def test_how_the_images_lie_in_memory_changes_nothing(recipe, photos):
 def test_the_faithful_order_is_the_mean_then_the_affine_transform(photos):
     recipe = cifar10_config.FAITHFUL
     mean = MeanPreprocessor.of_images(photos)
-    steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(shift=0.1, flip=True)]
+    steps = [lambda images, rng: mean.preprocess(images), AffineAugmenter(shift=0.1, flip=True)]
     expected = TrainingBatches(photos, np.arange(COUNT) % 4, 8, steps, seed=5)
     for place in [(0, 0), (3, 2)]:
         assert_same(batches(photos, recipe).batch(*place), expected.batch(*place))

@@ -40,7 +40,7 @@ def test_on_jax_all_variables_are_copied_to_the_host_at_once(monkeypatch):
         def copy_to_host_async(self):
             done.append("begun")
 
-    backend.on_the_host([OnTheGPU(), OnTheGPU()])
+    backend.to_numpy([OnTheGPU(), OnTheGPU()])
     assert done == ["begun", "begun", "waited for", "waited for"]
 
 

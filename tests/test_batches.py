@@ -41,7 +41,7 @@ def photos(count=20):
 def centred(images):
     """The step that subtracts the images' mean."""
     mean = MeanPreprocessor.of_images(images)
-    return lambda images, draw: mean.preprocess(images)
+    return lambda images, rng: mean.preprocess(images)
 
 
 def augmented(**settings):
@@ -114,7 +114,7 @@ def test_the_epochs_are_one_sequence_without_an_end():
         assert_same(endless[number], expected)
 
 
-def doubled(images, draw=None):
+def doubled(images, rng=None):
     return images * 2
 
 
@@ -133,8 +133,8 @@ def test_the_steps_are_taken_in_turn_and_images_come_as_float32():
 
 
 def test_a_step_is_told_epoch_and_indices_of_its_batch():
-    def noted(images, draw):
-        return images + np.uint8(100 * draw.epoch) + draw.indices[:, None, None, None]
+    def noted(images, rng):
+        return images + np.uint8(100 * rng.epoch) + rng.indices[:, None, None, None]
 
     images, labels = training(steps=[doubled, noted, doubled]).batch(1, 0)
     assert images[:, 0, 0, 0].tolist() == (2 * (2 * labels + 100 + labels)).tolist()
@@ -148,7 +148,7 @@ def test_labels_come_one_hot_where_they_are_asked_for(kind):
 
 
 def test_a_mixer_has_the_last_word():
-    def mixer(images, labels, draw):
+    def mixer(images, labels, rng):
         assert (images.dtype, labels.shape) == (np.float32, (3, 10))
         return images + 1, labels / 2
 
@@ -274,6 +274,28 @@ def test_what_is_asked_for_out_of_order_is_not_made_ahead_in_vain():
     for number in (50, 30, 70):
         batches[number]
     assert len(images.threads) == 3
+
+
+def test_batches_that_are_made_ahead_can_be_given_up():
+    begun, go_on = threading.Event(), threading.Event()
+    made = []
+
+    def waiting(images, rng):
+        made.append(images)
+        begun.set()
+        assert go_on.wait(60)
+        return images
+
+    batches = training(steps=[waiting], workers=1)
+    asked = threading.Thread(target=batches.__getitem__, args=[0])
+    asked.start()
+    assert begun.wait(60)
+    batches.stop()  # amid the first batch, with two more in the queue
+    go_on.set()
+    asked.join()
+    assert len(made) == 1
+    with pytest.raises(RuntimeError):
+        batches[1]
 
 
 def test_what_goes_wrong_on_a_worker_reaches_the_one_who_asks_for_that_batch():

@@ -10,7 +10,7 @@ from pipeline.evaluation.comparison import (
     distances,
     table_rows,
 )
-from pipeline.evaluation.finishedrun import FinishedRun
+from pipeline.evaluation.savedrun import SavedRun
 
 HISTORY = {
     "loss": [2.0, 1.5],
@@ -49,7 +49,7 @@ def write(folder, name, history, record):
 
 
 def read(folder):
-    return [ComparedRun.of(FinishedRun.read(folder, name), name) for name in ("first", "second")]
+    return [ComparedRun.of(SavedRun.read(folder, name), name) for name in ("first", "second")]
 
 
 def test_the_table_has_a_row_a_run(folder):

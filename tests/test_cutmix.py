@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.mixing import CutMix
 
 COUNT = 6
@@ -11,8 +11,8 @@ def mixed(index=0, epoch=0, **settings):
     """A batch whose images show their own number, mixed: images and labels of as many classes."""
     numbers = np.arange(COUNT, dtype=np.float32)
     images = np.broadcast_to(numbers[:, None, None, None], (COUNT, 16, 20, 3)).copy()
-    draw = Draw(0, epoch, index, np.arange(COUNT))
-    return CutMix(**settings)(images, np.eye(COUNT, dtype=np.float32), draw)
+    rng = BatchRng(0, epoch, index, np.arange(COUNT))
+    return CutMix(**settings)(images, np.eye(COUNT, dtype=np.float32), rng)
 
 
 @pytest.mark.parametrize("index", range(20))

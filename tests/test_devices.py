@@ -157,4 +157,4 @@ def test_processes_with_unequal_numbers_of_devices_are_refused(monkeypatch):
 
 def test_devices_of_one_name_are_counted():
     assert grouped(("A100", "T4", "A100")) == "2 x A100, T4"
-    assert str(Devices(("A100",) * 4, processes=2)) == "4 x A100 in 2 processes"
+    assert str(Devices(("A100",) * 4, process_count=2)) == "4 x A100 in 2 processes"

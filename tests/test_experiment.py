@@ -137,7 +137,7 @@ def test_the_faithful_recipe_is_what_one_would_write_by_hand(tmp_path):
     ours = train(cifar10_config.DECAY, options).network
 
     mean = MeanPreprocessor.of_images(data.train_images)
-    steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(shift=0.1)]
+    steps = [lambda images, rng: mean.preprocess(images), AffineAugmenter(shift=0.1)]
     batches = TrainingBatches(data.train_images, data.train_labels, 256, steps, seed=42)
     keras.utils.set_random_seed(42)
     network = ResNet.build(32, 32, 3, 10, (1,), (4, 8), reg=5e-4, module_reg=1e-4)
@@ -213,13 +213,28 @@ def test_a_run_in_a_thread_of_its_own_records_all_that_its_result_depends_on(tmp
     assert (recorded["class_weights"], recorded["patience"]) == ("balanced", 3)
 
 
-def test_an_error_of_the_options_names_what_is_wrong(tmp_path):
-    for wrong in ({"recipe": "fancy"}, {"network": "fancy"}):
-        with pytest.raises(KeyError, match="fancy"):
-            train(toy.experiment(), Options(output=str(tmp_path), **wrong))
-    train(toy.experiment(), Options(output=str(tmp_path)))
-    with pytest.raises(UserError, match="holds the 1 epochs of an earlier run"):
-        train(toy.experiment(), Options(output=str(tmp_path)))
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"dataset": "fancy"}, "toy has no dataset fancy: choose from toy"),
+        ({"recipe": "fancy"}, "toy has no recipe fancy: choose from plain"),
+        ({"network": "fancy"}, "toy has no network fancy: leave it out"),
+    ],
+)
+def test_an_option_that_names_what_there_is_not_is_refused(tmp_path, wrong, complaint):
+    with pytest.raises(UserError, match=complaint):
+        train(toy.experiment(), Options(output=str(tmp_path), **wrong))
+
+
+def test_a_run_that_was_refused_can_be_gone_on_with_in_the_same_process(tmp_path):
+    given = {"output": str(tmp_path), "model": str(tmp_path / "models" / "toy.hdf5")}
+    train(toy.experiment(), Options(**given))
+    with pytest.raises(UserError, match="holds the 1 epochs of an earlier run") as refused:
+        train(toy.experiment(), Options(**given))
+    # As a notebook does, it keeps the traceback, and with it the frames that hold the locks.
+    assert refused.tb is not None
+    result = train(toy.experiment(), Options(**given, resume=True, epochs=2))
+    assert len(result.history["loss"]) == 2
 
 
 def test_nothing_in_the_pipeline_but_its_command_line_knows_of_one():

@@ -44,7 +44,7 @@ def test_training_batches_are_those_of_the_images_in_memory(path):
     mean = MeanPreprocessor(np.ones(3))
 
     def settings():
-        steps = [lambda images, draw: mean.preprocess(images), AffineAugmenter(rotation=9)]
+        steps = [lambda images, rng: mean.preprocess(images), AffineAugmenter(rotation=9)]
         return 16, steps, 7, 2
 
     data = HDF5DatasetGenerator(path)

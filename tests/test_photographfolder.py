@@ -3,6 +3,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -311,6 +312,21 @@ def test_the_same_picture_to_train_on_and_to_test_on_is_told(folder, capsys):
         "the same picture in both the training and the test set, which inflates the accuracy: 1, "
         in note
     )
+
+
+def test_of_the_same_picture_in_all_three_the_notes_name_the_two_that_they_are_about(
+    folder, capsys
+):
+    with_test(folder)
+    for split in ("val", "test"):
+        shutil.copy(folder / "train/flower/000.jpg", folder / split / "flower/copy.jpg")
+    shutil.copy(folder / "train/flower/000.jpg", folder / "val/temple/copy.jpg")
+    read(folder)
+    beside_val, beside_test, wrong_class = notes(capsys)
+    first = f"for example {folder}/train/flower/000.jpg and {folder}"
+    assert beside_val.endswith((f"{first}/val/flower/copy.jpg", f"{first}/val/temple/copy.jpg"))
+    assert beside_test.endswith(f"{first}/test/flower/copy.jpg")
+    assert re.search(r"for example .*/flower/\w+\.jpg and .*/temple/copy\.jpg$", wrong_class)
 
 
 def test_a_class_without_pictures_to_test_on_is_told(folder, capsys):

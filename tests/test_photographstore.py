@@ -23,7 +23,7 @@ from pipeline.io import photographpacking
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographfolder import names_of_photographs, read_photograph_folder
 from pipeline.io.photographpacking import pack_photographs
-from pipeline.io.photographstore import PhotographStore, StorePart, tail
+from pipeline.io.photographstore import PhotographStore, StorePart, store_text, tail
 from pipeline.training.assembly import make_training
 from pipeline.training.recipe import Recipe
 
@@ -87,7 +87,7 @@ def assert_alike(ours, theirs):
     assert ours.label_names == theirs.label_names
     assert ours.fingerprint == theirs.fingerprint
     np.testing.assert_array_equal(ours.mean, theirs.mean)
-    for part in ("train", "test"):
+    for part in ("train", "val"):
         labels = f"{part}_labels"
         np.testing.assert_array_equal(getattr(ours, labels), getattr(theirs, labels))
     for epoch in (0, 1):
@@ -95,7 +95,7 @@ def assert_alike(ours, theirs):
         for index in range(batches[0].steps_per_epoch):
             for a, b in zip(*(of.batch(epoch, index) for of in batches), strict=True):
                 np.testing.assert_array_equal(a, b)
-    for part in ("test", "final"):
+    for part in ("val", "test"):
         images = [getattr(data, f"{part}_images") for data in (ours, theirs)]
         if images[1] is not None:
             everything = np.arange(len(images[1]))
@@ -477,17 +477,29 @@ def test_a_forged_list_of_files_is_refused(packed, store):
     [("place", -1), ("place", 2**62), ("bytes", 2**62), ("bytes", 2**31), ("place", 10**6)],
 )
 def test_a_forged_index_leads_nowhere(packed, column, number):
-    path = parts(packed)[0]
+    forge_index(parts(packed)[0], column, number)
+    with pytest.raises(UserError, match="its index leads out of it"):
+        StorePart(parts(packed)[0])
+
+
+def forge_index(path, column, value):
+    """Changes the second picture's row in a file of pictures, and seals it again."""
     part = StorePart(path)
     with h5py.File(path, "r+") as file:
         rows = file["index"][:]
-        rows[column][1] = number
+        rows[column][1] = value
         file["index"][:] = rows
     content = path.read_bytes()
     head = io.BytesIO(content[: part._start])
     path.write_bytes(content[: part._end] + tail(head, part._start))
-    with pytest.raises(UserError, match="its index leads out of it"):
-        StorePart(path)
+
+
+def test_a_forged_name_that_has_no_class_is_refused(packed):
+    forge_index(parts(packed)[0], "name", b"001.jpg")
+    seals = {path.name: StorePart(path).seal.hex() for path in parts(packed)}
+    (packed / "store.json").write_bytes(store_text(seals, {}))
+    with pytest.raises(UserError, match="has a picture of no class: remove it and build it again"):
+        PhotographStore(packed)
 
 
 # memory

@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
         return [line.split("\r")[-1].removesuffix("\33[K") for line in self.getvalue().split("\n")]
 
 
-def scaled(images, draw=None):
+def scaled(images, rng=None):
     return images / 1000
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.erasing import RandomErasing
 
 
 def erased(epoch=0, count=4_000, **settings):
     """Which pixels were set to 0, (batch, 32, 32)."""
     images = np.full((count, 32, 32, 3), 7, dtype=np.float32)
-    return (RandomErasing(**settings)(images, Draw(0, epoch, 0, np.arange(count))) == 0)[..., 0]
+    return (RandomErasing(**settings)(images, BatchRng(0, epoch, 0, np.arange(count))) == 0)[..., 0]
 
 
 def test_as_many_images_as_told_lose_a_rectangle():

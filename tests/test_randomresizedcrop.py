@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.geometry import RandomResizedCrop
 from pipeline.augmentation.rectangles import draw_rectangles
 
@@ -43,7 +43,7 @@ def test_a_wide_image_is_squashed_no_more_than_the_ratio_allows():
 def test_the_result_has_the_size_of_the_epoch():
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     crop = RandomResizedCrop(1.0, (1.0, 1.0), size={0: 16, 1: 96}.get)
-    small, large = (crop(images, Draw(0, epoch, 0, np.arange(4))) for epoch in (0, 1))
+    small, large = (crop(images, BatchRng(0, epoch, 0, np.arange(4))) for epoch in (0, 1))
     assert small.shape == (4, 16, 16, 3)
     assert large.shape == (4, 96, 96, 3)
     means = images.reshape(4, 16, 4, 16, 4, 3).mean(axis=(2, 4))  # no pixel is passed over

@@ -285,7 +285,7 @@ def test_machines_may_have_data_and_model_in_places_of_their_own(tmp_path, monke
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         options = TRAIN_IT.resolve(Options(data="data", model="model.hdf5", seed=seed))
-        Run(TRAIN_IT, options, devices=Devices(gathered=gathered)).begin(RECIPE, toy.read())
+        Run(TRAIN_IT, options, devices=Devices(all_gather=gathered)).begin(RECIPE, toy.read())
     first, second, other_seed = said
     assert first == second != other_seed
 

@@ -19,7 +19,7 @@ from config import images_config
 from pipeline.files.modelfile import load_model, read_checkpoint
 from pipeline.files.seal import sealed, unsealed
 from pipeline.io.miniatures import write_photographs
-from pipeline.training.run import OF_OPTIONS
+from pipeline.training.run import SET_BY_OPTIONS
 
 pytestmark = pytest.mark.thorough
 
@@ -263,5 +263,6 @@ def test_all_kinds_of_pictures_go_from_folder_to_prediction(tmp_path, run_python
 def test_without_the_option_a_run_on_photographs_finds_its_recipe_again():
     """The script takes the sample's recipes where --resume stands alone."""
     for name, recipe in images_config.SAMPLE.recipes.items():
-        own = {field: getattr(images_config.FOLDER.recipes[name], field) for field in OF_OPTIONS}
-        assert replace(recipe, **own) == images_config.FOLDER.recipes[name]
+        theirs = images_config.FOLDER.recipes[name]
+        own = {field: getattr(theirs, field) for field in SET_BY_OPTIONS}
+        assert replace(recipe, **own) == theirs

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import pillow
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.trivialaugment import OPERATIONS, TrivialAugment
 
 
@@ -172,8 +172,8 @@ def test_equalization_is_pils():
 
 
 def augmented(images, epoch=0, **settings):
-    draw = Draw(0, epoch, 0, np.arange(len(images)))
-    return TrivialAugment(**settings)(images.copy(), draw)
+    rng = BatchRng(0, epoch, 0, np.arange(len(images)))
+    return TrivialAugment(**settings)(images.copy(), rng)
 
 
 def test_as_many_images_as_told_are_chosen_and_every_operation_is_as_likely(photos, monkeypatch):

@@ -131,6 +131,25 @@ def test_what_a_killed_process_left_is_not_published(tmp_path):
     assert names(tmp_path / "new") == ["labels", "model"]
 
 
+def test_no_other_process_comes_in_between_until_the_folder_has_its_name(tmp_path, monkeypatch):
+    replace, renamed = os.replace, []
+
+    def contended(source, target):
+        with pytest.raises(UserError, match="in use by another"), whole_folder(tmp_path / "new"):
+            pass
+        renamed.append(source.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", contended)
+    for text in ("1", "2"):
+        with whole_folder(tmp_path / "new") as folder:
+            write(folder, text)
+        assert (tmp_path / "new" / "labels").read_text() == text
+    assert renamed == [".new.unfinished", "new", ".new.unfinished"]
+    assert names(tmp_path) == ["new"]
+    assert names(tmp_path / "new") == ["labels", "model"]
+
+
 def test_two_processes_do_not_write_the_same_folder(tmp_path):
     with whole_folder(tmp_path / "new") as folder:
         write(folder, "1")

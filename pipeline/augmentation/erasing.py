@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline.augmentation.draw import Draw, rows_of
+from pipeline.augmentation.batchrng import BatchRng, rows_of
 from pipeline.augmentation.rectangles import draw_rectangles
 
 
@@ -63,7 +63,7 @@ class RandomErasing:
         self.probability, self.until = probability, until
         self.scale, self.ratio = scale, ratio
 
-    def __call__(self, images: np.ndarray, rng: Draw) -> np.ndarray:
+    def __call__(self, images: np.ndarray, rng: BatchRng) -> np.ndarray:
         """Erases from a batch (batch, height, width, channels), in place.
 
         Args:

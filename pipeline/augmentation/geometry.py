@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.augmentation.draw import Draw, rows_of
+from pipeline.augmentation.batchrng import BatchRng, rows_of
 from pipeline.augmentation.rectangles import centred_rectangle, draw_rectangles
 from pipeline.io.imagefiles import REDUCTIONS
 from pipeline.io.photographs import Photograph
@@ -155,7 +155,7 @@ Size = int | Callable[[int], int]
 
 
 def size_in(size: Size, rng: np.random.Generator) -> int:
-    """Returns the size of the images of a batch, whose `rng` is a `Draw` if it depends on that."""
+    """Returns the size of a batch's images; if it depends on the epoch, `rng` is a `BatchRng`."""
     return size if isinstance(size, int) else size(rng.epoch)
 
 
@@ -194,7 +194,8 @@ class RandomResizedCrop:
 
         Args:
             images: (batch, height, width, channels).
-            rng: where the rectangles are drawn from; a `Draw` where the size depends on the epoch.
+            rng: where the rectangles are drawn from; a `BatchRng` where the size depends on the
+                epoch.
 
         Returns:
             A new array of the same type, (batch, size, size, channels).
@@ -234,14 +235,14 @@ class PhotographCrop:
     ):
         self.size, self.scale, self.ratio = size, scale, ratio
 
-    def __call__(self, photographs: np.ndarray, rng: Draw) -> np.ndarray:
+    def __call__(self, photographs: np.ndarray, rng: BatchRng) -> np.ndarray:
         """Decodes, crops and resizes the photographs of a batch.
 
         Args:
             photographs: `Photograph`s, an array of objects (batch,); always the whole batch, as
                 what is drawn for one depends on its size.
-            rng: where the rectangles are drawn from; a `Draw` says which of them are made, and in
-                which epoch, where the size depends on that.
+            rng: where the rectangles are drawn from; a `BatchRng` says which of them are made, and
+                in which epoch, where the size depends on that.
 
         Returns:
             uint8 RGB (n, size, size, 3).
@@ -323,7 +324,7 @@ class AlternatingFlip:
     def __init__(self, count: int, seed: int):
         self._first = np.random.default_rng(np.random.SeedSequence(seed)).random(count) < 0.5
 
-    def __call__(self, images: np.ndarray, rng: Draw) -> np.ndarray:
+    def __call__(self, images: np.ndarray, rng: BatchRng) -> np.ndarray:
         """Mirrors a batch (batch, height, width, channels) in place.
 
         Args:

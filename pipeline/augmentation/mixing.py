@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 
 
 class Mix(NamedTuple):
@@ -40,7 +40,7 @@ class CutMix:
         self.probability, self.alpha, self.until = probability, alpha, until
 
     def __call__(
-        self, images: np.ndarray, labels: np.ndarray, rng: Draw
+        self, images: np.ndarray, labels: np.ndarray, rng: BatchRng
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mixes a batch, the images in place.
 
@@ -59,7 +59,7 @@ class CutMix:
         images[:, mix.rows, mix.columns] = images[mix.others, mix.rows, mix.columns]
         return images, mixed(labels, labels[mix.others], mix.share)
 
-    def draw(self, size: tuple[int, int], rng: Draw) -> Mix | None:
+    def draw(self, size: tuple[int, int], rng: BatchRng) -> Mix | None:
         """Draws what is pasted into a batch; None where nothing is.
 
         Args:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 from pipeline.augmentation.geometry import warp
 
 LEVELS = 31  # of strength, 0 to 30
@@ -29,7 +29,7 @@ class TrivialAugment:
     def __init__(self, probability: float = 1.0, until: float = math.inf):
         self.probability, self.until = probability, until
 
-    def __call__(self, images: np.ndarray, rng: Draw) -> np.ndarray:
+    def __call__(self, images: np.ndarray, rng: BatchRng) -> np.ndarray:
         """Augments a batch in place.
 
         Args:

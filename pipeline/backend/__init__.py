@@ -143,8 +143,8 @@ def available_devices(limit: int | None = None) -> Devices:
         found = jax_only.devices(limit)
     else:
         found = Devices(tuple(gpu_names()[:1]) or (platform.machine(),))
-    if limit and found.count < limit * found.processes:
-        count = found.count // found.processes
+    if limit and found.count < limit * found.process_count:
+        count = found.count // found.process_count
         raise UserError(
             f"--devices {limit}, but Keras on {backend} can train on {count} here: "
             "lower it or leave it out"
@@ -180,7 +180,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return bool(names & known) or "RESOURCE_EXHAUSTED" in str(error)  # JAX has no class for it
 
 
-def on_the_host(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+def to_numpy(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """Returns the values of variables as arrays on the host.
 
     On JAX all copies are begun before the first is waited for, and an array that has been copied

@@ -25,22 +25,22 @@ class Devices:
 
     Attributes:
         names: of the devices, those of all processes.
-        processes: how many there are, each with as many devices.
-        process: which of them this one is, from 0.
+        process_count: how many there are, each with as many devices.
+        process_index: which of them this one is, from 0.
         scope: makes the context in which the network is built, compiled, trained and asked.
-        gathered: makes an array (processes, n) of arrays (n,), one of each process.
+        all_gather: makes an array (processes, n) of arrays (n,), one of each process.
         agreed: for several processes, tells whether they all stop now because one of them has got
             SIGTERM; each asks after every step, with the same numbers, which rise.
-        meet: waits until all processes are at a point, which has a name.
+        barrier: waits until all processes are at a point, which has a name.
     """
 
     names: tuple[str, ...] = (platform.machine(),)
-    processes: int = 1
-    process: int = 0
+    process_count: int = 1
+    process_index: int = 0
     scope: Callable[[], AbstractContextManager] = nullcontext
-    gathered: Callable[[np.ndarray], np.ndarray] = lambda array: array[None]
+    all_gather: Callable[[np.ndarray], np.ndarray] = lambda array: array[None]
     agreed: Callable[[int], bool] | None = None
-    meet: Callable[[str], None] = lambda point: None
+    barrier: Callable[[str], None] = lambda point: None
 
     @property
     def count(self) -> int:
@@ -50,16 +50,16 @@ class Devices:
     @property
     def share(self) -> tuple[int, int]:
         """Which part of every batch is this process's, from 0, and of how many."""
-        return self.process, self.processes
+        return self.process_index, self.process_count
 
     @property
     def chief(self) -> bool:
         """Whether this is the one process that prints, and writes the run's files."""
-        return self.process == 0
+        return self.process_index == 0
 
     def __str__(self) -> str:
         text = grouped(self.names)
-        return text if self.processes == 1 else f"{text} in {self.processes} processes"
+        return text if self.process_count == 1 else f"{text} in {self.process_count} processes"
 
     def refuse_undivided(self, batch_size: int, images: int) -> None:
         """Makes sure that the devices can divide a batch among them.
@@ -92,13 +92,13 @@ class Devices:
         """
         import numpy as np
 
-        digests = self.gathered(np.frombuffer(hashlib.sha256(what).digest(), np.uint8))
+        digests = self.all_gather(np.frombuffer(hashlib.sha256(what).digest(), np.uint8))
         different = np.flatnonzero((digests != digests[0]).any(axis=1))
         if len(different):
             raise UserError(
-                f"process {different[0]} of {self.processes} has other options, another version of "
-                "this program or its packages, other images or another checkpoint than process 0: "
-                "start all of them alike"
+                f"process {different[0]} of {self.process_count} has other options, another "
+                "version of this program or its packages, other images or another checkpoint than "
+                "process 0: start all of them alike"
             )
 
 

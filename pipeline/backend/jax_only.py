@@ -11,12 +11,12 @@ from keras.distribution import DataParallel, TensorLayout
 from pipeline.backend.devices import Devices
 from pipeline.errors import UserError
 
-# In seconds. A process that is not heard of for so long has died, or hangs, and the others end.
-SILENCE = 30
-# So long the others are waited for by one that ends early because of an error.
-LEAVE = 10
-# So long a process may look at pictures, or write its report, while the others wait.
-MEETING = 24 * 3600
+# A process that has not been heard of for so long has died, or hangs, and the others end.
+HEARTBEAT_SECONDS = 30
+# How long a process that ends early because of an error waits for the others.
+SHUTDOWN_SECONDS = 10
+# How long a process may look at pictures, or write its report, while the others wait.
+BARRIER_SECONDS = 24 * 3600
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> int:
@@ -40,8 +40,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             coordinator,
             processes,
             process,
-            heartbeat_timeout_seconds=SILENCE,
-            shutdown_timeout_seconds=LEAVE,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
         multihost_utils.sync_global_devices("the run begins")
     except (RuntimeError, ValueError) as error:
@@ -93,10 +93,10 @@ def devices(limit: int | None) -> Devices:
         distribution.scope,
         multihost_utils.process_allgather,
         multihost_utils.reached_preemption_sync_point,
-        _meet,
+        _barrier,
     )
 
 
-def _meet(point: str) -> None:
+def _barrier(point: str) -> None:
     # Nothing public waits for as long.
-    jax._src.distributed.global_state.client.wait_at_barrier(point, MEETING * 1000)
+    jax._src.distributed.global_state.client.wait_at_barrier(point, BARRIER_SECONDS * 1000)

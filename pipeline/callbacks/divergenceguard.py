@@ -62,7 +62,7 @@ class DivergenceGuard(keras.callbacks.Callback):
 def not_finite(model: keras.Model) -> keras.Variable | None:
     """Returns a variable that a checkpoint would hold and that is not finite, if there is one."""
     variables = [*model.weights, *model.optimizer.variables, *model.metrics_variables]
-    for variable, values in zip(variables, backend.on_the_host(variables), strict=True):
+    for variable, values in zip(variables, backend.to_numpy(variables), strict=True):
         if not np.isfinite(values).all():
             return variable
     return None

@@ -290,7 +290,8 @@ def parse_cluster(
             parser.error("--coordinator, --processes and --process go together")
         if args.process >= args.processes:
             parser.error(f"--process {args.process} of {args.processes}: they count from 0")
-        if not args.coordinator.rpartition(":")[2].isdigit():
+        host, _, port = args.coordinator.rpartition(":")
+        if not (host and port.isdecimal()):
             parser.error(f"--coordinator {args.coordinator}: give a host and a port, as node1:1234")
     return cluster
 

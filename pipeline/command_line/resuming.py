@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.command_line.options import Parser, as_typed, chosen_network
 from pipeline.errors import UserError, one_line
 from pipeline.files.resultfiles import ResultFiles
-from pipeline.training.experiment import OF_THE_NETWORK, REMEMBERED, Experiment, Options
+from pipeline.training.experiment import FIXED_OPTIONS, REMEMBERED, Experiment, Options
 
 if TYPE_CHECKING:
     from pipeline.files.modelfile import Checkpoint
@@ -83,7 +83,7 @@ def parse_training(
         paths = name in ("data", "model", "weights") and old and new
         if old == new or (paths and os.path.abspath(old) == os.path.abspath(new)):
             continue
-        if name in OF_THE_NETWORK:
+        if name in FIXED_OPTIONS:
             raise UserError(
                 f"{checkpoint.path} was trained with {option} {as_typed(old)}, and this run asks "
                 f"for {as_typed(new)}: leave the option out to continue, or start a new run with "

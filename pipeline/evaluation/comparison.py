@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline import history as histories
 from pipeline.errors import UserError, one_line
-from pipeline.evaluation.finishedrun import FinishedRun
+from pipeline.evaluation.savedrun import SavedRun
 from pipeline.history import History
 
 MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -31,7 +31,7 @@ class ComparedRun:
     images_per_second: float | None
 
     @classmethod
-    def of(cls, run: FinishedRun, label: str) -> "ComparedRun":
+    def of(cls, run: SavedRun, label: str) -> "ComparedRun":
         """Takes from a run what is compared.
 
         Raises:

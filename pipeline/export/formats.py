@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError, require_packages
+from pipeline.files.lock import LOCK
 
 # Beside the network there are its description, a script that uses it, and one that opens it.
 ABOUT, CLASSIFY, NETWORK = "preprocess.json", "classify.py", "network.py"
@@ -71,7 +72,9 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise UserError(f"{output} is a file: name a new folder")
     if not overwrite:
         raise UserError(f"{output} exists already: --overwrite replaces it, or name a new folder")
-    of_exports = {ABOUT, CLASSIFY, NETWORK, "__pycache__", *(f.network for f in FORMATS.values())}
+    of_exports = {ABOUT, CLASSIFY, NETWORK, *(f.network for f in FORMATS.values())}
+    # Python makes the one, and a kill in the last instant leaves the other.
+    of_exports |= {"__pycache__", LOCK}
     for found in output.iterdir():
         if found.name not in of_exports:
             raise UserError(f"{found} is not of an export: name a new folder")

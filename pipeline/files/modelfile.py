@@ -231,7 +231,7 @@ def save_checkpoint(path: str | Path, classifier: Classifier, state: dict) -> No
         for name, values in variables.items():
             if values:
                 saved = group.create_group(name)
-                for index, value in enumerate(backend.on_the_host(values)):
+                for index, value in enumerate(backend.to_numpy(values)):
                     saved[f"{index:04}"] = value
 
     _save(path, classifier.network, classifier.spec, add_training)

@@ -45,7 +45,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         try:
             _empty(staging)
             yield staging
-            (staging / LOCK).unlink()
             _flush(staging)
             if path.exists():
                 os.replace(path, replaced)
@@ -55,10 +54,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 if replaced.exists():
                     os.replace(replaced, path)
                 raise
-            if replaced.exists():
-                shutil.rmtree(replaced)
-        finally:
+        except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
+            raise
+        (path / LOCK).unlink()  # until now it kept others out
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
@@ -71,7 +71,7 @@ def _empty(folder: Path) -> None:
 
 def _flush(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
-        for place in (*(os.path.join(parent, name) for name in names), parent):
+        for place in (*(os.path.join(parent, name) for name in names if name != LOCK), parent):
             opened = os.open(place, os.O_RDONLY)
             try:
                 os.fsync(opened)

@@ -235,23 +235,26 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
                     found.append((split, name, file))
     twice = [sorted(found) for found in places.values()]
 
-    def are_in(*named: str) -> list[list[tuple[str, str, str]]]:
-        return [found for found in twice if set(named) <= {split for split, *_ in found}]
+    in_splits = [{split: file for split, _, file in found} for found in twice]
+    in_classes = [{name: file for _, name, file in found} for found in twice]
+
+    def in_both(*splits: str) -> list[list[str]]:
+        return [[f[split] for split in splits] for f in in_splits if set(splits) <= f.keys()]
 
     for where, same in (
         (
             "both the training and the validation set, which inflates the accuracy",
-            are_in(TRAIN, VAL),
+            in_both(TRAIN, VAL),
         ),
-        ("both the training and the test set, which inflates the accuracy", are_in(TRAIN, TEST)),
+        ("both the training and the test set, which inflates the accuracy", in_both(TRAIN, TEST)),
         (
             "two classes, one of which is wrong",
-            [found for found in twice if len({name for _, name, _ in found}) > 1],
+            [list(files.values()) for files in in_classes if len(files) > 1],
         ),
     ):
         if same:
-            (*_, first), *_, (*_, last) = same[0]
-            yield f"the same picture in {where}: {len(same):,}, for example {first} and {last}"
+            first, second, *_ = same[0]
+            yield f"the same picture in {where}: {len(same):,}, for example {first} and {second}"
 
 
 def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:

@@ -18,6 +18,7 @@ from pipeline.files.hdf5members import DAMAGE, own_member
 from pipeline.files.reading import open_regular, read_regular
 from pipeline.files.seal import SEAL_BYTES, seal, sealed, unsealed
 from pipeline.io.imagefiles import FILE_BYTES_LIMIT
+from pipeline.io.imagefolders import lie_divided
 from pipeline.io.inspection import DIGEST_BYTES, digest_of
 from pipeline.io.photographs import Photograph
 
@@ -221,6 +222,9 @@ class PhotographStore:
         names = [name for part in self._parts for name in part.names()]
         order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
         self.names = [names[row] for row in order]
+        levels = 2 if lie_divided(names) else 1
+        if any(name.count("/") < levels for name in names):
+            raise UserError(f"{folder} has a picture of no class: remove it and build it again")
         if len(set(names)) < len(names):
             raise UserError(f"{folder} has a picture twice: remove it and build it again")
         counts = [len(part.index) for part in self._parts]

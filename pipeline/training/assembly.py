@@ -51,7 +51,7 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, count: int, seed: int) 
         steps.append(AlternatingFlip(count, seed) if alternating else RandomFlip())
     if recipe.trivial_augment:
         steps.append(TrivialAugment(recipe.trivial_augment, until=plain))
-    steps.append(lambda images, draw: preprocess(images))
+    steps.append(lambda images, rng: preprocess(images))
     if recipe.affine:
         steps.append(AffineAugmenter(**recipe.affine))
     if recipe.cutout:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline.errors import Interrupted, one_line
+from pipeline.errors import Interrupted, UserError, one_line
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.nn.spec import Architecture
 from pipeline.training.recipe import Recipe
@@ -23,14 +23,15 @@ if TYPE_CHECKING:  # slow to import: a configuration is read before anything is 
     from pipeline.history import History
     from pipeline.io.dataset import Dataset
     from pipeline.nn.spec import NetworkSpec
+    from pipeline.training.run import Run
 
 # Options of one call, which a checkpoint does not keep, and those that photographs alone have.
 FORGOTTEN = {"output", "checkpoints", "resume", "checkpoint_minutes", "workers", "devices"}
 OF_PHOTOGRAPHS = {"network", "size", "holdout"}
 
-# Which of a run's options the weights in a checkpoint and the optimizer's variables depend on, and
-# which images they have not seen.
-OF_THE_NETWORK = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
+# Options that a run cannot change when it goes on: what the weights in a checkpoint and the
+# optimizer's variables depend on, and which images they have not seen.
+FIXED_OPTIONS = ("dataset", "network", "stages", "filters", "recipe", "holdout", "weights")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,20 @@ class Experiment:
         return tuple(name for name in REMEMBERED if self.size or name not in OF_PHOTOGRAPHS)
 
     def resolve(self, options: Options) -> Options:
-        """Returns the options with the experiment's values in place of those left out."""
+        """Returns the options with the experiment's values in place of those left out.
+
+        Raises:
+            UserError: there is no data set, recipe or network of the name that is asked for.
+        """
+        for what, known in (
+            ("dataset", self.datasets),
+            ("recipe", self.recipes),
+            ("network", self.networks),
+        ):
+            asked = getattr(options, what)
+            if asked and asked not in known:
+                choice = f"choose from {', '.join(known)}" if known else "leave it out"
+                raise UserError(f"{self.name} has no {what} {asked}: {choice}")
         recipe = self.recipes[options.recipe or next(iter(self.recipes))]
         architecture = self.networks[options.network] if options.network else self.architecture
         own = {
@@ -237,7 +251,7 @@ def train(
         checkpoint: what the run goes on from, instead of the newest of its folder.
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
-        locks: locks on folders that are held already.
+        locks: the locks that are held already, by folder; closed in the end.
         callbacks: of one's own, such as an experiment tracker's; each epoch's checkpoint is on
             disk before they hear of its end.
 
@@ -250,37 +264,52 @@ def train(
     import keras
 
     from pipeline import backend
-    from pipeline.evaluation.predictions import predict
     from pipeline.files.checkpoints import newest_checkpoint
     from pipeline.files.lock import lock_before_reading
-    from pipeline.files.modelfile import load_body
-    from pipeline.history import epochs
-    from pipeline.training.assembly import make_classifier, make_evaluation, make_training
-    from pipeline.training.loop import fit
     from pipeline.training.run import Run
 
     options = experiment.resolve(options or Options())
     options = replace(options, precision=keras.config.dtype_policy().name)
+    devices = backend.available_devices(options.devices)
+    locks = dict(locks or {})
+    try:
+        if options.resume and checkpoint is None:
+            folder = Path(options.checkpoints)
+            if devices.chief:
+                # What another run wrote after the reading would be trained once more.
+                lock_before_reading(folder, locks)
+            checkpoint = newest_checkpoint(folder)
+        run = Run(experiment, options, checkpoint, script, command, locks, devices)
+        return _train(experiment, run, callbacks)
+    finally:
+        # A notebook keeps the traceback of an error, and all that its frames refer to.
+        for file in locks.values():
+            file.close()
+
+
+def _train(
+    experiment: Experiment, run: Run, callbacks: Sequence[keras.callbacks.Callback]
+) -> Result:
+    import keras
+
+    from pipeline.evaluation.predictions import predict
+    from pipeline.files.modelfile import load_body
+    from pipeline.history import epochs
+    from pipeline.training.assembly import make_classifier, make_evaluation, make_training
+    from pipeline.training.loop import fit
+
+    options, checkpoint, devices = run.options, run.checkpoint, run.devices
     recipe = replace(
         experiment.recipes[options.recipe],
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
     )
-    devices = backend.available_devices(options.devices)
-    if options.resume and checkpoint is None:
-        folder, locks = Path(options.checkpoints), dict(locks or {})
-        if devices.chief:
-            # What another run wrote after the reading would be trained once more.
-            lock_before_reading(folder, locks)
-        checkpoint = newest_checkpoint(folder)
-    run = Run(experiment, options, checkpoint, script, command, locks, devices)
-
     if devices.chief:
         data = experiment.read(options)
-        devices.meet("read")
+        devices.barrier("read")
     else:
-        devices.meet("read")
+        devices.barrier("read")
         # What the chief has found out about pictures need not be found out again.
         data = experiment.read(options, remember=False)
     if recipe.holdout:
@@ -335,7 +364,7 @@ def train(
         try:
             history = fit(classifier, train_batches, val_batches, run, schedule, callbacks)
         except Interrupted:
-            devices.meet("stopped")  # the checkpoint may not be written yet
+            devices.barrier("stopped")  # the checkpoint may not be written yet
             raise
 
         images, batches = data.val_images, val_batches
@@ -349,7 +378,7 @@ def train(
         run.report(predictions)
         run.save_model(classifier.network, spec, history)
         run.write_page(predictions, epochs(history), images, train_batches, spec.preprocessor)
-    devices.meet("ended")
+    devices.barrier("ended")
     return Result(classifier.network, spec, history, predictions)
 
 

@@ -151,6 +151,8 @@ def fit(
                 "time: choose a smaller --batch-size"
             ) from error
         raise
+    finally:
+        train_batches.stop()  # or more would be made beside the evaluation, and kept in memory
     seconds = round(time.monotonic() - started)
     run.record(classifier.network, fitted.history.get("images_per_second"), seconds)
     return monitor.history

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,7 +20,7 @@ from pipeline import history as histories
 from pipeline.backend import processor, uses_onednn
 from pipeline.backend.devices import Devices
 from pipeline.errors import UserError, one_line
-from pipeline.evaluation.finishedrun import MISTAKES, FinishedRun, KeptPredictions
+from pipeline.evaluation.savedrun import MISTAKES, KeptPredictions, SavedRun
 from pipeline.files.atomic import discard_unfinished, write_atomically
 from pipeline.files.checkpoints import ABANDONED, best_path, checkpoints
 from pipeline.files.lock import lock, real
@@ -33,7 +33,7 @@ from pipeline.files.modelfile import (
 )
 from pipeline.files.resultfiles import ResultFiles
 from pipeline.history import History
-from pipeline.training.experiment import OF_THE_NETWORK, Experiment, Options
+from pipeline.training.experiment import FIXED_OPTIONS, Experiment, Options
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
     from pipeline.preprocessing.scalepreprocessor import ScalePreprocessor
 
-LEAVE_IT_OUT = "move this checkpoint away to go on from an earlier one or to start anew"
+MOVE_IT_AWAY = "move this checkpoint away to go on from an earlier one or to start anew"
 
 # Parts of a recipe that the options decide over.
-OF_OPTIONS = ("epochs", "batch_size", "learning_rate")
+SET_BY_OPTIONS = ("epochs", "batch_size", "learning_rate")
 
 EXAMPLES = 16  # of augmented training images, in the HTML report
 
@@ -80,7 +80,7 @@ class Run:
         checkpoint: what the run goes on from.
         script: what the checkpoints are marked with; by default the experiment's name.
         command: what the run was started with, for its record.
-        locks: locks on folders that are held already.
+        locks: the locks that are held already, by folder; those that the run takes are added.
         devices: that it trains on.
 
     Raises:
@@ -105,7 +105,7 @@ class Run:
         checkpoint: Checkpoint | None = None,
         script: str | None = None,
         command: str | None = None,
-        locks: Mapping[Path, TextIO] | None = None,
+        locks: dict[Path, TextIO] | None = None,
         devices: Devices | None = None,
     ):
         self.options = options
@@ -117,6 +117,7 @@ class Run:
             # Whole paths, as the run may go on in another working folder.
             "model": _given_model(experiment, options),
             "data": options.data and os.path.abspath(options.data),
+            "weights": options.weights and os.path.abspath(options.weights),
             "backend": keras.backend.backend(),
         }
         self.start_epoch = checkpoint.epoch if checkpoint else 0
@@ -138,10 +139,12 @@ class Run:
         self.output = output = Path(options.output)
         self.files = ResultFiles(output, experiment.name)
         self.checkpoints = Path(options.checkpoints)
-        # One folder may serve as both, and even one process cannot lock it twice.
-        folders = dict.fromkeys((real(output), real(self.checkpoints)))
+        self._locks = {} if locks is None else locks
         if self.devices.chief:
-            self._locks = [(locks or {}).get(folder) or lock(folder) for folder in folders]
+            for folder in (real(output), real(self.checkpoints)):
+                # One folder may serve as both, and even one process cannot lock it twice.
+                if folder not in self._locks:
+                    self._locks[folder] = lock(folder)
         self._model_path = Path(options.model) if options.model else None
         self._refuse_to_overwrite()
         if checkpoint:
@@ -151,7 +154,7 @@ class Run:
         if self.start_batch:
             self._refuse_other_order()
         if self._model_path and self.devices.chief:
-            self._prepare_model(folders)
+            self._prepare_model()
         before = checkpoint.options.get("backend") if checkpoint else None
         if before and before != self.remembered["backend"]:
             print(f"  backend: {one_line(str(before))} -> {self.remembered['backend']}")
@@ -191,17 +194,22 @@ class Run:
             before = self.checkpoint.options.get("images", "more")
             raise UserError(
                 f"{self.checkpoint.path} was written within an epoch of {before} images, and there "
-                f"are {images} now: go on with those, or {LEAVE_IT_OUT}"
+                f"are {images} now: go on with those, or {MOVE_IT_AWAY}"
             )
 
     def _refuse_another_run(self) -> None:
         trained = self.checkpoint.options
         ours = json.loads(json.dumps(self.remembered))
-        for name in ("script", *OF_THE_NETWORK):
-            if name in ours and trained.get(name, ours[name]) != ours[name]:
+        for name in ("script", *FIXED_OPTIONS):
+            if name not in ours:
+                continue
+            before, now = trained.get(name, ours[name]), ours[name]
+            if name == "weights" and before:  # as typed, in checkpoints of earlier versions
+                before = os.path.abspath(before)
+            if before != now:
                 raise UserError(
-                    f"{self.checkpoint.path} is of a run with {name} {trained[name]}, and this one "
-                    f"has {ours[name]}: give it an output folder of its own"
+                    f"{self.checkpoint.path} is of a run with {name} {before}, and this one has "
+                    f"{now}: give it an output folder of its own"
                 )
 
     def _refuse_other_order(self) -> None:
@@ -210,14 +218,14 @@ class Run:
             raise UserError(
                 f"{self.checkpoint.path} was written within an epoch with {name} {before}, and "
                 f"with {now} its images would come in another order: go on with {before}, or "
-                f"{LEAVE_IT_OUT}"
+                f"{MOVE_IT_AWAY}"
             )
 
     def _follow(self, recipe: Recipe) -> None:
         parts = {
             part: value
             for part, value in dataclasses.asdict(recipe).items()
-            if part not in OF_OPTIONS
+            if part not in SET_BY_OPTIONS
         }
         trained = self.checkpoint.options.get("recipe_parts", {}) if self.checkpoint else {}
         for name, part in parts.items():
@@ -249,7 +257,8 @@ class Run:
         what = {
             # Each machine may have a copy of the images in a place of its own, or another working
             # folder, below which the model lies that only one of them writes.
-            "options": self.remembered | {"data": None, "model": None},
+            "options": self.remembered | {"data": None, "model": None, "weights": None},
+            "weights": self.options.weights,
             "labels": [hashlib.sha256(part.tobytes()).hexdigest() for part in labels],
             "mean": data.mean.tolist(),
             "start": [self.start_epoch, self.start_batch],
@@ -279,7 +288,7 @@ class Run:
                     "of checkpoints"
                 )
 
-    def _prepare_model(self, locked: Iterable[Path]) -> None:
+    def _prepare_model(self) -> None:
         path = self._model_path
         folder = real(path.parent)
         if folder == real(self.checkpoints):
@@ -287,9 +296,10 @@ class Run:
         own = [self.files.history.with_suffix(".csv"), *vars(self.files).values()]
         if folder / path.name in {real(file.parent) / file.name for file in own}:
             raise UserError(f"{path} is where this run's own results go: name another file")
-        if folder not in locked:
+        if folder not in self._locks:
             # Another run may have the same model, or this folder for all its results.
-            self._locks += [lock(folder, shared=True), lock(folder, f".{path.name}.lock")]
+            self._locks[folder] = lock(folder, shared=True)
+            self._locks[folder / path.name] = lock(folder, f".{path.name}.lock")
         self._refuse_to_overwrite_model(self.history)
 
     def _refuse_to_overwrite_model(self, history: History) -> None:
@@ -451,7 +461,7 @@ class Run:
                 kept.write(self.files.predictions)
             else:
                 print("note: there are too many predictions to keep, or to show on the page")
-            finished = FinishedRun.read(self.output, self.name)
+            finished = SavedRun.read(self.output, self.name)
             finished.write_curve()
             finished.write_page()
         except (OSError, UserError) as error:

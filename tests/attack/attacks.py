@@ -40,8 +40,8 @@ from test_corruption import damaged
 from pipeline.errors import UserError
 from pipeline.evaluation.comparison import ComparedRun
 from pipeline.evaluation.comparison_html import comparison_html
-from pipeline.evaluation.finishedrun import FinishedRun, KeptPredictions, read_record
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.savedrun import KeptPredictions, SavedRun, read_record
 from pipeline.files.atomic import write_atomically
 from pipeline.files.fileset import finish_interrupted, published_together
 from pipeline.files.lock import lock
@@ -375,7 +375,7 @@ def results_of_runs(folder: Path) -> Attempt:
     KeptPredictions(said, 2, mistakes).write(files.predictions)
     wholes = {path: path.read_bytes() for path in folder.glob(f"{name}*")}
     assert len(wholes) == 4
-    true = FinishedRun.read(folder, name)
+    true = SavedRun.read(folder, name)
 
     def attempt(number: int) -> None:
         for path, whole in wholes.items():
@@ -383,7 +383,7 @@ def results_of_runs(folder: Path) -> Attempt:
         path, whole = list(wholes.items())[number % 4]
         forge = forged_json if path.suffix == ".json" and number % 3 else hit
         path.write_bytes(forge(whole, number))
-        run = FinishedRun.read(folder, name)
+        run = SavedRun.read(folder, name)
         run.write_page()
         run.write_curve()
         compared = [ComparedRun.of(run, "damaged"), ComparedRun.of(true, "true")]

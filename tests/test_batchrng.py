@@ -1,10 +1,10 @@
 import numpy as np
 
-from pipeline.augmentation.draw import Draw
+from pipeline.augmentation.batchrng import BatchRng
 
 
 def numbers(*place):
-    return Draw(*place, np.arange(3)).integers(1 << 40, size=4).tolist()
+    return BatchRng(*place, np.arange(3)).integers(1 << 40, size=4).tolist()
 
 
 def test_the_numbers_depend_on_seed_epoch_and_batch_and_on_nothing_else():
@@ -14,5 +14,5 @@ def test_the_numbers_depend_on_seed_epoch_and_batch_and_on_nothing_else():
 
 
 def test_it_knows_what_batch_it_is_for():
-    draw = Draw(0, 7, 1, np.array([5, 2]))
-    assert (draw.epoch, draw.indices.tolist()) == (7, [5, 2])
+    rng = BatchRng(0, 7, 1, np.array([5, 2]))
+    assert (rng.epoch, rng.indices.tolist()) == (7, [5, 2])

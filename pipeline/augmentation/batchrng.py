@@ -5,7 +5,7 @@ import numpy as np
 EVERY = slice(None)
 
 
-class Draw(np.random.Generator):
+class BatchRng(np.random.Generator):
     """A generator of random numbers for one batch, which knows what batch it is for.
 
     Whatever is drawn from it is a pure function of the seed and of the batch's place in the run.
@@ -41,4 +41,4 @@ class Draw(np.random.Generator):
 
 def rows_of(images: np.ndarray, rng: np.random.Generator) -> tuple[int, slice | np.ndarray]:
     """Returns how many images numbers are drawn for, and which of these `images` are."""
-    return (rng.count, rng.rows) if isinstance(rng, Draw) else (len(images), EVERY)
+    return (rng.count, rng.rows) if isinstance(rng, BatchRng) else (len(images), EVERY)

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from pipeline.augmentation.geometry import RandomFlip
 from pipeline.batches import TrainingBatches
 from pipeline.errors import UserError
-from pipeline.evaluation.finishedrun import FinishedRun, KeptPredictions, read_record
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.savedrun import KeptPredictions, SavedRun, read_record
 from pipeline.training.experiment import Options, train
 
 
@@ -120,6 +120,8 @@ def test_an_archive_that_unpacks_to_more_than_memory_is_refused(tmp_path):
         '{"options": {}, "parameters": 1, "processor": "fast"}',
         '{"options": {}, "parameters": 1, "curve": {"title": 3}}',
         '{"options": {"recipe_parts": "modern"}, "parameters": 1}',
+        '{"options": {"backend": ["jax"]}, "parameters": 1}',
+        '{"options": {"affine": ' + "[" * 600 + "]" * 600 + '}, "parameters": 1}',
         '{"options": {}, "parameters": 1, "curve": {"format": "svg"}}',
     ],
 )
@@ -157,7 +159,7 @@ def test_a_page_made_again_is_the_one_of_the_runs_end(output):
     page = output / "toy_report.html"
     first = page.read_text()
     page.unlink()
-    assert FinishedRun.read(output, "toy").write_page() == page
+    assert SavedRun.read(output, "toy").write_page() == page
     assert page.read_text() == first
 
 
@@ -167,7 +169,7 @@ def test_predictions_of_an_earlier_end_are_left_out(output, tmp_path):
     history = json.loads((tmp_path / "run" / "toy.json").read_text())
     longer = {name: [*values, 0.5] for name, values in history.items()}
     (tmp_path / "run" / "toy.json").write_text(json.dumps(longer))
-    finished = FinishedRun.read(tmp_path / "run", "toy")
+    finished = SavedRun.read(tmp_path / "run", "toy")
     assert (finished.kept, finished.text) == (None, None)
     page = finished.write_page().read_text()
     assert "50.00%" in page

@@ -132,7 +132,7 @@ def _are_pictures(array: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class FinishedRun:
+class SavedRun:
     """The results of a run, as far as they are there.
 
     Attributes:
@@ -155,7 +155,7 @@ class FinishedRun:
     kept: KeptPredictions | None
 
     @classmethod
-    def read(cls, output: Path, name: str) -> FinishedRun:
+    def read(cls, output: Path, name: str) -> SavedRun:
         """Reads the run whose results in `output` are named `name`.
 
         Raises:
@@ -219,30 +219,53 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or holds something else.
     """
-    mappings = {"options", "versions", "processor", "curve"}
-    curve = {"title": str, "validation": str, "regularized": bool}
-    numbers = {"parameters", "start_epoch"}
-    lists = {"devices": str, "images_per_second": (int, float)}
     try:
         record = json.loads(read_regular(path, MOST_TEXT_BYTES))
-        sound = (
-            {"options", "parameters"} <= record.keys()
-            and all(isinstance(record[key], dict) for key in mappings & record.keys())
-            and isinstance(record["options"].get("recipe_parts") or {}, dict)
-            and isinstance(record.get("recipe") or {}, dict)
-            and all(type(value) is curve.get(key) for key, value in record.get("curve", {}).items())
-            and all(type(record[key]) is int for key in numbers & record.keys())
-            and all(
-                isinstance(value, kind)
-                for key, kind in lists.items()
-                for value in record.get(key) or []
-            )
-            and 0 <= (record.get("seconds") or 0) < 1e9
-        )
-        if not sound:
-            raise ValueError("it holds something else")
+        for key in ("options", "parameters"):
+            if key not in record:
+                raise ValueError(f"it has no {key}")
+        for key, value in record.items():
+            if not (_is_shallow(value) and FORMS.get(key, _is_shallow)(value)):
+                raise ValueError(f"its {key} is something else")
         return record
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: train that run first") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged or not a run's options ({error})") from error
+
+
+def _is_shallow(value: Any, levels: int = 5) -> bool:
+    """Tells whether a value can be shown: nested no deeper than a run's options."""
+    if not isinstance(value, dict | list):
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(part, levels - 1) for part in parts)
+
+
+def _are_options(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("recipe_parts") or {}, dict)
+        and isinstance(value.get("backend") or "", str)
+    )
+
+
+def _is_drawn_with(value: Any) -> bool:
+    kinds = {"title": str, "validation": str, "regularized": bool}
+    return isinstance(value, dict) and all(type(v) is kinds.get(k) for k, v in value.items())
+
+
+# Of what form the parts of a record are that the pages do more with than show them.
+FORMS = {
+    "options": _are_options,
+    "recipe": lambda value: isinstance(value or {}, dict),
+    "backend": lambda value: isinstance(value or "", str),
+    "versions": lambda value: isinstance(value, dict),
+    "processor": lambda value: isinstance(value, dict),
+    "curve": _is_drawn_with,
+    "parameters": lambda value: type(value) is int,
+    "start_epoch": lambda value: type(value) is int,
+    "devices": lambda value: all(isinstance(name, str) for name in value or []),
+    "images_per_second": lambda value: all(isinstance(n, int | float) for n in value or []),
+    "seconds": lambda value: 0 <= (value or 0) < 1e9,
+}
