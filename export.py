@@ -6,7 +6,7 @@
 The folder that comes out has the network, which takes raw RGB pixels and gives probabilities; a
 description with the labels, preprocess.json; and two short scripts that use it in its own runtime,
 without Keras and without this project. In that runtime it is compared with Keras on photographs,
-and not kept if it differs.
+and not kept if it differs, unless --int8 asks for rounding.
 """
 
 import dataclasses

@@ -107,7 +107,11 @@ def find(arguments: list[str], stdin: Path) -> tuple[dict[str, str], list[str]]:
 def classify(
     pictures: dict[str, str], model: str, top: int, folder: Path | None, problems: list[str]
 ) -> list[dict]:
-    """Classifies pictures: the `top` classes of each, and why in `folder`; else as for `read`."""
+    """Returns the `top` classes of each picture.
+
+    Drawings of why go to `folder`, if there is one; what is wrong with pictures that cannot be read
+    is added to `problems`.
+    """
     # Only now, so that --help and wrong options are answered at once.
     from pipeline import backend
 

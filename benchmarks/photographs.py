@@ -62,8 +62,8 @@ def ours(work: Work) -> Iterator[int]:
     from pipeline.training.assembly import make_training
     from pipeline.training.recipe import Recipe
 
-    looks = inspect(work.files)
-    found = [Photograph(file, looks[file].width, looks[file].height) for file in work.files]
+    infos = inspect(work.files)
+    found = [Photograph(file, infos[file].width, infos[file].height) for file in work.files]
     photographs, labels = Photographs(found, work.size), np.zeros(len(found), np.int32)
     mean = np.float32([124, 117, 104])
     data = Dataset(photographs, labels, photographs, labels, ("any",), mean)

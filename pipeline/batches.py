@@ -95,7 +95,7 @@ class ImageBatches(keras.utils.PyDataset):
 
 
 @contextmanager
-def reading(*batches: ImageBatches) -> Iterator[None]:
+def original_errors(*batches: ImageBatches) -> Iterator[None]:
     """Raises the error that reading batches ended with instead of what a backend makes of it.
 
     TensorFlow runs `__getitem__` in an operation of its own, whose failure has another type.

@@ -88,7 +88,7 @@ def read_history(path: str | Path) -> History:
 
 
 def read_keras_history(path: str | Path) -> History:
-    """Reads the measures that ours has from another program's history, of any version of Keras.
+    """Reads those of `MEASURES` that another program's history has, whatever its version of Keras.
 
     Raises:
         UserError: the file is not a history, or has none of these measures.
@@ -99,9 +99,9 @@ def read_keras_history(path: str | Path) -> History:
         found = json.loads(read_regular(path, BYTES_LIMIT))
         named = {old_names.get(name, name): values for name, values in found.items()}
         history = {name: named[name] for name in MEASURES if name in named}
-        for values in filter(lambda values: isinstance(values, list), history.values()):
-            # Whole numbers, as JavaScript writes them.
-            values[:] = [float(value) if type(value) is int else value for value in values]
+        for name, values in history.items():
+            if isinstance(values, list):  # with whole numbers, as JavaScript writes them
+                history[name] = [float(one) if type(one) is int else one for one in values]
         checked(history)
     except (ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not a history of lists of numbers ({error})") from error

@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from pipeline.augmentation.geometry import AffineAugmenter
-from pipeline.batches import EvaluationBatches, TrainingBatches, reading
+from pipeline.batches import EvaluationBatches, TrainingBatches, original_errors
 from pipeline.errors import Interrupted, UserError
 from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
@@ -250,9 +250,9 @@ def test_a_stop_is_not_taken_for_what_a_batch_made_ahead_has_failed_of():
     batches = TrainingBatches(Gone(10), np.arange(10), 5)
     with pytest.raises(UserError, match="a file is gone"):
         batches[0]
-    with pytest.raises(UserError, match="a file is gone"), reading(batches):
+    with pytest.raises(UserError, match="a file is gone"), original_errors(batches):
         raise RuntimeError("what a backend makes of it")
-    with pytest.raises(Interrupted), reading(batches):
+    with pytest.raises(Interrupted), original_errors(batches):
         raise Interrupted(15)
 
 

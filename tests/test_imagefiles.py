@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline.io import imagefiles
-from pipeline.io.imagefiles import decoded, list_images, look_at, read_images
+from pipeline.io.imagefiles import decoded, examine_images, list_images, read_images
 
 SIZE = 64
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
@@ -315,7 +315,7 @@ def test_so_many_pictures_are_decoded_at_a_time_as_memory_holds_easily(photo):
 def test_a_look_at_files_keeps_what_a_function_makes_of_them(tmp_path, photo):
     text = changed(tmp_path / "text.JPEG", b"hello")
     files = [photo, text, *[photo] * 150]
-    looks = list(look_at(files, lambda content, image: (len(content), image.shape)))
+    looks = list(examine_images(files, lambda content, image: (len(content), image.shape)))
     size = os.path.getsize(photo)
     assert looks[:1] + looks[2:] == [(size, (SIZE, SIZE, 3))] * 151
     assert str(looks[1]) == f"{text} is truncated, damaged or not an image"

@@ -364,11 +364,11 @@ def looked_at(monkeypatch):
     """The files that were looked at, in the order in which they were."""
     files = []
 
-    def look_at(some, function, original=inspection.look_at):
+    def examine_images(some, function, original=inspection.examine_images):
         files.extend(map(os.path.basename, some))
         return original(some, function)
 
-    monkeypatch.setattr(inspection, "look_at", look_at)
+    monkeypatch.setattr(inspection, "examine_images", examine_images)
     return files
 
 
@@ -399,11 +399,11 @@ def test_what_was_seen_before_an_interruption_is_remembered(
         yield from list(original(files[:25], function))
         raise KeyboardInterrupt
 
-    original = inspection.look_at
-    monkeypatch.setattr(inspection, "look_at", interrupted)
+    original = inspection.examine_images
+    monkeypatch.setattr(inspection, "examine_images", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read(folder, record=record)
-    monkeypatch.setattr(inspection, "look_at", original)
+    monkeypatch.setattr(inspection, "examine_images", original)
     looked_at.clear()
     read(folder, record=record)
     assert len(looked_at) == 15
@@ -418,16 +418,16 @@ def test_what_was_seen_up_to_a_minute_before_a_kill_is_remembered(
         yield from itertools.islice(original(files, function), 25)
         os._exit(0)
 
-    original = inspection.look_at
+    original = inspection.examine_images
     for seconds, left in ((math.inf, 40), (-1, 15)):
         monkeypatch.setattr(inspection, "SECONDS_AT_STAKE", seconds)
-        monkeypatch.setattr(inspection, "look_at", killed)
+        monkeypatch.setattr(inspection, "examine_images", killed)
         child = multiprocessing.get_context("fork").Process(
             target=read, args=(folder,), kwargs={"record": record}
         )
         child.start()
         child.join()
-        monkeypatch.setattr(inspection, "look_at", original)
+        monkeypatch.setattr(inspection, "examine_images", original)
         looked_at.clear()
         read(folder, record=record)
         assert len(looked_at) == left

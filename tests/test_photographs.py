@@ -34,8 +34,8 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photographs(files):
-    looks = inspect(files)
-    return Photographs([Photograph(f, looks[f].width, looks[f].height) for f in files], SIZE)
+    infos = inspect(files)
+    return Photographs([Photograph(f, infos[f].width, infos[f].height) for f in files], SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,8 @@ def test_a_turned_photograph_is_cropped_as_it_is_shown(tmp_path):
     halves = np.zeros((256, 512, 3), np.uint8)
     halves[:, :256] = 255  # the left, which is shown above
     Image.fromarray(halves).save(path, exif=exif)
-    look = inspect([path])[path]
-    assert (look.width, look.height) == (256, 512)
+    info = inspect([path])[path]
+    assert (info.width, info.height) == (256, 512)
     crop = PhotographCrop(16, 0.9, ratio=(0.5, 0.5))
     images = crop(batch(*[Photograph(path, 256, 512)] * 8), np.random.default_rng(0))
     assert (images[:, 1] > 250).all()

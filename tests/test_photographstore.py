@@ -175,7 +175,7 @@ def test_larger_pictures_are_made_smaller_and_look_the_same(tmp_path, mode, suff
     np.testing.assert_allclose(image[20, 32], expected, atol=4)
     np.testing.assert_allclose(image[80, 32], 0, atol=4)
     assert picture.content().startswith(b"\xff\xd8\xff")
-    np.testing.assert_allclose(store.looks[store.names[0]].mean, image.mean((0, 1)), atol=2)
+    np.testing.assert_allclose(store.infos[store.names[0]].mean, image.mean((0, 1)), atol=2)
 
 
 def test_pictures_that_are_small_enough_keep_their_bytes(folder, tmp_path):
@@ -217,11 +217,11 @@ def test_packing_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="packed is unfinished: start the build again"):
         read(tmp_path / "packed")
     looked_at = []
-    look_at = photographpacking.look_at
+    examine_images = photographpacking.examine_images
     monkeypatch.setattr(
         photographpacking,
-        "look_at",
-        lambda files, of: looked_at.extend(files) or look_at(files, of),
+        "examine_images",
+        lambda files, of: looked_at.extend(files) or examine_images(files, of),
     )
     pack(folder, tmp_path / "packed")
     assert 0 < len(looked_at) < 40

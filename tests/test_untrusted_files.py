@@ -193,7 +193,7 @@ def test_no_network_is_built_that_a_checkpoint_has_not_the_weights_of(checkpoint
     large = {"stages": [40], "filters": [4, 1024]}
     path = checkpoint_with(STATE | {"history": {}, "options": STATE["options"] | large})
     options, checkpoint = resumed(tmp_path)
-    with pytest.raises(UserError, match=f"{path} .* too few weights for it"):
+    with pytest.raises(UserError, match=f"{path} .* fewer weights than this network"):
         train(experiment(), options, checkpoint, script="train.py")
 
 

@@ -175,7 +175,7 @@ def accelerate(network: keras.Model, optimizer: keras.optimizers.Optimizer | Non
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tells whether a backend has failed because a device, or this machine, has no memory left."""
-    names = {of.__name__ for of in type(error).__mro__}
+    names = {cls.__name__ for cls in type(error).__mro__}
     known = {"ResourceExhaustedError", "OutOfMemoryError", "MemoryError"}  # the last is Python's
     return bool(names & known) or "RESOURCE_EXHAUSTED" in str(error)  # JAX has no class for it
 

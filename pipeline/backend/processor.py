@@ -26,7 +26,7 @@ def instruction_sets() -> list[str]:
 
 
 def cores() -> int:
-    """Returns how many cores this process may use, less than there are where it is tied to some."""
+    """Returns how many cores this process may use: where it is tied to some, not all there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS

@@ -18,8 +18,8 @@ BATCHES = 20
 class DivergenceGuard(keras.callbacks.Callback):
     """Stops when the loss is NaN or infinite, before a checkpoint of that epoch is written.
 
-    So it does at an epoch's end for weights and the optimizer's variables, which a loss need not
-    show: a ReLU may turn NaN and minus infinity into zero.
+    At the end of an epoch it checks the weights and the optimizer's variables as well, as the loss
+    need not show that they are damaged: a ReLU may turn NaN and minus infinity into zero.
 
     Raises:
         Diverged: from `fit`, with the epoch and the batch, both counted from 1.

@@ -6,7 +6,7 @@ import keras
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds `images_per_second` to every epoch's logs, for the progress line.
+    """Adds `images_per_second` to every epoch's logs, for the progress line and the record.
 
     The first batch of a run, which compiles the training step, and the validation are left out. The
     first batch of larger images, for which JAX compiles it anew, is not.

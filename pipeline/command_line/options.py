@@ -258,7 +258,9 @@ def chosen_network(
     """
     given = {name: getattr(args, name) for name in ("stages", "filters")}
     try:
-        return replace(architecture, **{name: tuple(of) for name, of in given.items() if of})
+        return replace(
+            architecture, **{name: tuple(numbers) for name, numbers in given.items() if numbers}
+        )
     except NetworkError as error:
         parser.error(f"--stages and --filters: {error}")
 

@@ -89,4 +89,8 @@ def differing_options(runs: Sequence[ComparedRun]) -> dict[str, list]:
     """Returns the options in which runs differ, for each its value in every run."""
     names = dict.fromkeys(name for run in runs for name in run.options if name != "model")
     values = {name: [run.options.get(name) for run in runs] for name in names}
-    return {name: of for name, of in values.items() if any(value != of[0] for value in of)}
+    return {
+        name: in_runs
+        for name, in_runs in values.items()
+        if any(value != in_runs[0] for value in in_runs)
+    }

@@ -73,21 +73,26 @@ def compare(
         blocks: the pictures, uint8 RGB (n, height, width, 3), some at a time.
         labels: the right classes of all of them.
     """
-    ours, kerass = [], []
+    of_exported, of_keras = [], []
     for images in blocks:
         batches = np.split(images, range(1, len(images), BATCH))
-        ours.append(np.concatenate([exported(batch) for batch in batches]))
-        kerass.append(network.predict(spec.preprocessor.preprocess(images), BATCH, verbose=0))
-    ours, kerass = np.concatenate(ours), np.concatenate(kerass)
-    if ours.shape != kerass.shape:
-        raise ValueError(f"the exported network gives {ours.shape}, Keras's {kerass.shape}")
-    our_labels, kerass_labels = ours.argmax(axis=1), kerass.argmax(axis=1)
+        of_exported.append(np.concatenate([exported(batch) for batch in batches]))
+        of_keras.append(network.predict(spec.preprocessor.preprocess(images), BATCH, verbose=0))
+    of_exported, of_keras = np.concatenate(of_exported), np.concatenate(of_keras)
+    if of_exported.shape != of_keras.shape:
+        raise ValueError(
+            f"the exported network gives {of_exported.shape}, Keras's {of_keras.shape}"
+        )
+    exported_labels, keras_labels = of_exported.argmax(axis=1), of_keras.argmax(axis=1)
     accuracies = None
     if labels is not None:
-        accuracies = (float((our_labels == labels).mean()), float((kerass_labels == labels).mean()))
+        accuracies = (
+            float((exported_labels == labels).mean()),
+            float((keras_labels == labels).mean()),
+        )
     return Comparison(
-        pictures=len(ours),
-        largest_difference=float(np.abs(ours - kerass).max()),
-        agreement=float((our_labels == kerass_labels).mean()),
+        pictures=len(of_exported),
+        largest_difference=float(np.abs(of_exported - of_keras).max()),
+        agreement=float((exported_labels == keras_labels).mean()),
         accuracies=accuracies,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import UserError, one_line
 from pipeline.files.modelfile import Checkpoint, read_checkpoint
 
-ABANDONED = "abandoned_"  # what folders of checkpoints of branches begin with, which are left
+ABANDONED = "abandoned_"  # prefix of the folders where checkpoints of a branch that was left go
 
 _NAME = re.compile(r"epoch_(\d+)(?:_plus_(\d+)_batches)?\.hdf5")
 

@@ -110,13 +110,13 @@ class Checkpoint:
         elif classifier.averages:  # written when statistics were not averaged yet
             classifier.start_averages()
 
-    def refuse_larger(self, spec: NetworkSpec) -> None:
-        """Makes sure that a network has no more weights than there are, before it is built.
+    def refuse_too_few_weights(self, spec: NetworkSpec) -> None:
+        """Makes sure that there are as many weights as a network has, before it is built.
 
         Raises:
             UserError: the checkpoint is of another network.
         """
-        _refuse_too_few(self.path, self.weights, spec)
+        _refuse_too_few_weights(self.path, self.weights, spec)
 
     def refuse_past(self, epochs: int) -> None:
         """Makes sure that the checkpoint is not past the last epoch of a run.
@@ -353,7 +353,7 @@ def load_model(
     if spec is None:
         raise UserError(f"{path} does not say what network it holds: its version is too old")
     # Before it is built: a few bytes can describe a network that fills any memory.
-    _refuse_too_few(path, weights, spec)
+    _refuse_too_few_weights(path, weights, spec)
     try:
         network = spec.build()
     except NetworkError as error:
@@ -362,10 +362,10 @@ def load_model(
     return network, spec
 
 
-def _refuse_too_few(path: Path, weights: Weights, spec: NetworkSpec) -> None:
+def _refuse_too_few_weights(path: Path, weights: Weights, spec: NetworkSpec) -> None:
     numbers = sum(weight.size for layer in weights.values() for weight in layer.values())
     if sum(spec.stages) > len(weights) or spec.least_weights > numbers:
-        raise _damaged(path, "it has too few weights for it")
+        raise _damaged(path, "it has fewer weights than this network")
 
 
 def _read_spec(file: h5py.File) -> NetworkSpec | None:

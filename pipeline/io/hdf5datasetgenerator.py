@@ -32,7 +32,7 @@ from pipeline.preprocessing.meanpreprocessor import MeanPreprocessor
 
 
 def read_hdf5_dataset(folder: str) -> Dataset:
-    """Opens the HDF5 files of a data set, to train on `train` and to evaluate on `val`.
+    """Opens the HDF5 files of a data set, to train on `train` and to validate on `val`.
 
     Args:
         folder: holds them; see `build_tiny_imagenet.py`.
@@ -41,21 +41,21 @@ def read_hdf5_dataset(folder: str) -> Dataset:
         UserError: a file is missing or damaged, or the two differ in size of image, classes, mean
             or build.
     """
-    train, test = (HDF5DatasetGenerator(Path(folder) / FILES[part]) for part in ("train", "val"))
+    train, val = (HDF5DatasetGenerator(Path(folder) / FILES[part]) for part in ("train", "val"))
     mean = mean_beside(train)
     for what, same in (
-        ("size of image", train.size == test.size),
-        ("set of classes", train.label_names == test.label_names),
-        ("mean", np.array_equal(mean, mean_beside(test))),
-        ("build", train.build == test.build),
+        ("size of image", train.size == val.size),
+        ("set of classes", train.label_names == val.label_names),
+        ("mean", np.array_equal(mean, mean_beside(val))),
+        ("build", train.build == val.build),
     ):
         if not same:
-            raise UserError(f"{test.path} has another {what} than {train.path}: build them again")
+            raise UserError(f"{val.path} has another {what} than {train.path}: build them again")
     return Dataset(
         train.images,
         train.labels,
-        test.images,
-        test.labels,
+        val.images,
+        val.labels,
         train.class_names,
         mean,
         fingerprint=train.build and sha256(train.build.encode() + mean.tobytes()).hexdigest(),

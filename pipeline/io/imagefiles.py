@@ -104,7 +104,7 @@ def read_images(
             yield images, {index: error for index, error in enumerate(problems) if error}
 
 
-def look_at(
+def examine_images(
     files: Sequence[str], function: Callable[[bytes, np.ndarray], Found]
 ) -> Iterator[Found | UserError]:
     """Decodes image files of any size on all cores, and keeps what a function makes of each.
@@ -117,7 +117,7 @@ def look_at(
         For each file in order what the function returns, or what is wrong with the file.
     """
 
-    def look(file: str) -> Found | UserError:
+    def examine(file: str) -> Found | UserError:
         try:
             content = read_image_file(file)
             return function(content, decoded(file, content))
@@ -127,7 +127,7 @@ def look_at(
     block = BLOCK // 10  # so that a progress bar moves
     with _threads() as pool:
         for start in range(0, len(files), block):
-            yield from _heeded(pool, look, ((file,) for file in files[start : start + block]))
+            yield from _heeded(pool, examine, ((file,) for file in files[start : start + block]))
 
 
 def read_image_file(file: str) -> bytes:

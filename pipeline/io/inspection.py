@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files.atomic import write_atomically
 from pipeline.files.reading import read_regular
 from pipeline.files.seal import sealed, unsealed
-from pipeline.io.imagefiles import PIXELS_LIMIT, look_at, progress_bar
+from pipeline.io.imagefiles import PIXELS_LIMIT, examine_images, progress_bar
 
 DIGEST_BYTES = 16
 SECONDS_AT_STAKE = 60  # of looking at pictures, if a kill comes
@@ -29,7 +29,7 @@ State = list[int] | None
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureInfo:
     """What there is to know about a picture that is whole.
 
     Attributes:
@@ -44,27 +44,27 @@ class Look:
     digest: str
 
     @classmethod
-    def of(cls, content: bytes, image: np.ndarray) -> Look:
-        """Takes a look at a file's content and its image, uint8 (height, width, 3)."""
+    def of(cls, content: bytes, image: np.ndarray) -> PictureInfo:
+        """Describes a file's content and its image, uint8 (height, width, 3)."""
         height, width = image.shape[:2]
         return cls(width, height, cv2.mean(image)[:3], digest_of(content))
 
 
 def digest_of(content: bytes) -> str:
-    """Returns the digest of a file's content, as `Look` has it."""
+    """Returns the digest of a file's content, as `PictureInfo` has it."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def inspect(
     files: Sequence[str], record: Path | None = None, remember: bool = True
-) -> dict[str, Look | UserError]:
+) -> dict[str, PictureInfo | UserError]:
     """Looks at pictures on all cores, with a progress bar on a terminal.
 
     Args:
         files: their paths.
-        record: a file that remembers what was found, interrupted or not, and of a process that is
-            killed all but the last minute: of a picture whose size and time of change are as they
-            were, it is taken from there.
+        record: a file in which what was found is kept, also when this is interrupted; a kill loses
+            no more than the last minute. A picture whose size and time of change are as recorded
+            there is not looked at again.
         remember: whether what is found is written there.
 
     Returns:
@@ -72,28 +72,28 @@ def inspect(
     """
     states = {file: state_of(file) for file in files}
     known = _read(record) if record else {}
-    looks: dict[str, Look | UserError | None] = {}
+    infos: dict[str, PictureInfo | UserError | None] = {}
     for file in files:
-        state, look = known.get(file, (None, None))
-        looks[file] = look if state and state == states[file] else None
-    new = [file for file in files if looks[file] is None]
+        state, info = known.get(file, (None, None))
+        infos[file] = info if state and state == states[file] else None
+    new = [file for file in files if infos[file] is None]
 
     def write() -> None:
         if record and new and remember:
-            _write(record, {f: (states[f], look) for f, look in looks.items()})
+            _write(record, {f: (states[f], info) for f, info in infos.items()})
 
     written = time.monotonic()
     try:
         with progress_bar("looking", len(new)) as progress:
-            for file, look in zip(new, look_at(new, Look.of), strict=True):
-                looks[file] = look
+            for file, info in zip(new, examine_images(new, PictureInfo.of), strict=True):
+                infos[file] = info
                 progress.update()
                 if time.monotonic() - written > SECONDS_AT_STAKE:
                     write()
                     written = time.monotonic()
     finally:
         write()
-    return looks
+    return infos
 
 
 def state_of(file: str) -> State:
@@ -105,29 +105,36 @@ def state_of(file: str) -> State:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read(record: Path) -> dict[str, tuple[list[int], Look]]:
+def _read(record: Path) -> dict[str, tuple[list[int], PictureInfo]]:
     try:
         remembered = json.loads(unsealed(read_regular(record, RECORD_BYTES_LIMIT)))
-        return {file: (state, _checked(Look(**look))) for file, (state, look) in remembered.items()}
+        return {
+            file: (state, _checked(PictureInfo(**info)))
+            for file, (state, info) in remembered.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}  # every picture is looked at anew
 
 
-def _checked(look: Look) -> Look:
+def _checked(info: PictureInfo) -> PictureInfo:
     sound = (
-        type(look.width) is type(look.height) is int
-        and min(look.width, look.height) > 0
-        and look.width * look.height <= PIXELS_LIMIT
-        and [type(value) for value in look.mean] == [float] * 3
-        and all(map(math.isfinite, look.mean))
-        and len(bytes.fromhex(look.digest)) == DIGEST_BYTES
+        type(info.width) is type(info.height) is int
+        and min(info.width, info.height) > 0
+        and info.width * info.height <= PIXELS_LIMIT
+        and [type(value) for value in info.mean] == [float] * 3
+        and all(map(math.isfinite, info.mean))
+        and len(bytes.fromhex(info.digest)) == DIGEST_BYTES
     )
     if not sound:
-        raise ValueError(f"{look} is no look")
-    return look
+        raise ValueError(f"{info} is not a picture's record")
+    return info
 
 
-def _write(record: Path, looks: dict[str, tuple[State, Look | UserError | None]]) -> None:
+def _write(record: Path, infos: dict[str, tuple[State, PictureInfo | UserError | None]]) -> None:
     # What is wrong may be mended without a trace in the file's state.
-    whole = {f: (state, asdict(look)) for f, (state, look) in looks.items() if type(look) is Look}
+    whole = {
+        file: (state, asdict(info))
+        for file, (state, info) in infos.items()
+        if isinstance(info, PictureInfo)
+    }
     write_atomically(record, sealed(json.dumps(whole).encode()))

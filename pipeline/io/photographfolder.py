@@ -28,7 +28,7 @@ from pipeline.io.imagefolders import (
     refuse_bad,
     some,
 )
-from pipeline.io.inspection import Look, digest_of, inspect
+from pipeline.io.inspection import PictureInfo, digest_of, inspect
 from pipeline.io.miniatures import write_photographs
 from pipeline.io.photographs import Photograph, Photographs
 from pipeline.io.photographstore import PhotographStore, is_store
@@ -82,25 +82,25 @@ def read_photograph_folder(
     folder = Path(path) if path else _sample(record)
     if is_store(folder):
         store = PhotographStore(folder)
-        splits, looks, titles = _split(store.names), store.looks, store.titles
+        splits, infos, titles = _split(store.names), store.infos, store.titles
         gathered, others = store.photographs, ()
     else:
         splits, titles = find_photographs(folder), {}
         files = [file for classes in splits for file in all_files(classes)]
-        looks = inspect(files, record, remember)
+        infos = inspect(files, record, remember)
         others = _left_alone(folder)
 
         def gathered(files: list[str]) -> list[Photograph]:
-            return [Photograph(file, looks[file].width, looks[file].height) for file in files]
+            return [Photograph(file, infos[file].width, infos[file].height) for file in files]
 
-    if bad := _bad(looks, size):
-        refuse_bad(bad, len(looks), skip_bad)
+    if bad := _bad(infos, size):
+        refuse_bad(bad, len(infos), skip_bad)
         splits = Splits(*(_without(classes, bad) for classes in splits))
     training, validation, test = splits
     held_out = not validation
     where = f"in {folder / VAL}"
     if held_out:
-        training, validation = _held_out(training, looks, holdout)
+        training, validation = _held_out(training, infos, holdout)
         where = f"held out ({holdout:.0%} of each class)"
     names = tuple(training)
     for classes, name in ((training, "train"), (validation, "validate")):
@@ -113,14 +113,14 @@ def read_photograph_folder(
         f"{folder}: {len(names)} classes, {len(all_files(training)):,} pictures to train on, "
         f"{len(all_files(validation)):,} to validate on, {where}{in_the_end}"
     )
-    notes = (*others, *_notes(Splits(training, validation, test), looks))
+    notes = (*others, *_notes(Splits(training, validation, test), infos))
     for line in (summary, *(f"note: {note}" for note in notes)):
         print(one_line(line))
 
     def photographs(classes: Classes) -> tuple[Photographs, np.ndarray]:
         return Photographs(gathered(all_files(classes)), size, centre), labels_of(classes)
 
-    mean = np.mean([looks[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
+    mean = np.mean([infos[file].mean for file in all_files(training)], axis=0, dtype=np.float64)
     test_images, test_labels = photographs(test) if test else (None, None)
     return Dataset(
         *photographs(training),
@@ -129,7 +129,7 @@ def read_photograph_folder(
         mean.astype(np.float32),
         name=folder.resolve().name,
         val_part="held out" if held_out else "",
-        fingerprint=_fingerprint(Splits(training, validation, test), looks),
+        fingerprint=_fingerprint(Splits(training, validation, test), infos),
         test_images=test_images,
         test_labels=test_labels,
     )
@@ -183,24 +183,24 @@ def _without(classes: Classes, bad: Mapping[str, str]) -> Classes:
     return {name: [f for f in files if f not in bad] for name, files in classes.items()}
 
 
-def _bad(looks: Mapping[str, Look | UserError], size: int) -> dict[str, str]:
+def _bad(infos: Mapping[str, PictureInfo | UserError], size: int) -> dict[str, str]:
     bad = {}
-    for file, look in looks.items():
-        if isinstance(look, UserError):
-            bad[file] = str(look)
-        elif min(look.width, look.height) * ENLARGED < size:
-            pixels = f"{look.width}x{look.height} pixels"
+    for file, info in infos.items():
+        if isinstance(info, UserError):
+            bad[file] = str(info)
+        elif min(info.width, info.height) * ENLARGED < size:
+            pixels = f"{info.width}x{info.height} pixels"
             bad[file] = f"{file} has {pixels}: too small to be enlarged to {size}x{size}"
     return bad
 
 
 def _held_out(
-    classes: Classes, looks: Mapping[str, Look | UserError], share: float
+    classes: Classes, infos: Mapping[str, PictureInfo | UserError], share: float
 ) -> tuple[Classes, Classes]:
     training, validation = {}, {}
     for name, files in classes.items():
         # In the order of their digests, which is as good as drawn.
-        digests = sorted({looks[file].digest for file in files})
+        digests = sorted({infos[file].digest for file in files})
         if len(digests) < 2:
             raise UserError(
                 f"the class {name} has {len(digests)} different pictures that can be used, and "
@@ -208,12 +208,12 @@ def _held_out(
             )
         count = min(max(round(len(digests) * share), 1), len(digests) - 1)
         held = set(digests[:count])
-        training[name] = [file for file in files if looks[file].digest not in held]
-        validation[name] = [file for file in files if looks[file].digest in held]
+        training[name] = [file for file in files if infos[file].digest not in held]
+        validation[name] = [file for file in files if infos[file].digest in held]
     return training, validation
 
 
-def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[str]:
+def _notes(splits: Splits, infos: Mapping[str, PictureInfo | UserError]) -> Iterable[str]:
     """Says what a person should know before hours are spent."""
     counts = {name: len(files) for name, files in splits.train.items()}
     if few := [name for name, count in counts.items() if count < FEW]:
@@ -226,12 +226,12 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
             f"the classes are unbalanced: {largest} has {counts[largest]:,} pictures to train on, "
             f"{smallest} {counts[smallest]:,}"
         )
-    seen = Counter(looks[file].digest for classes in splits for file in all_files(classes))
+    seen = Counter(infos[file].digest for classes in splits for file in all_files(classes))
     places = {digest: [] for digest, count in seen.items() if count > 1}
     for split, classes in splits._asdict().items():
         for name, files in classes.items():
             for file in files:
-                if (found := places.get(looks[file].digest)) is not None:
+                if (found := places.get(infos[file].digest)) is not None:
                     found.append((split, name, file))
     twice = [sorted(found) for found in places.values()]
 
@@ -257,9 +257,9 @@ def _notes(splits: Splits, looks: Mapping[str, Look | UserError]) -> Iterable[st
             yield f"the same picture in {where}: {len(same):,}, for example {first} and {second}"
 
 
-def _fingerprint(splits: Splits, looks: Mapping[str, Look | UserError]) -> str:
+def _fingerprint(splits: Splits, infos: Mapping[str, PictureInfo | UserError]) -> str:
     digests = [
-        [[looks[file].digest for file in files] for files in classes.values()]
+        [[infos[file].digest for file in files] for files in classes.values()]
         for classes in (splits if splits.test else splits[:2])  # as before there were tests
     ]
     return digest_of(json.dumps(digests).encode())

@@ -17,9 +17,9 @@ from pipeline.errors import UserError, one_line
 from pipeline.files.atomic import write_atomically
 from pipeline.files.hdf5stream import HDF5Stream, head_of
 from pipeline.files.lock import lock
-from pipeline.io.imagefiles import look_at, progress_bar, read_image_file
+from pipeline.io.imagefiles import examine_images, progress_bar, read_image_file
 from pipeline.io.imagefolders import TRAIN, lie_divided, refuse_bad, some
-from pipeline.io.inspection import Look, State, digest_of, state_of
+from pipeline.io.inspection import PictureInfo, State, digest_of, state_of
 from pipeline.io.photographstore import (
     CONTENT,
     INDEX,
@@ -209,38 +209,38 @@ class _PartWriter:
             UserError: the file cannot be written, or a picture is changed meanwhile.
         """
         files = [pictures[name] for name in self._names]
-        found = look_at(files, self._look)
-        for row, name, file, look in zip(self._index, self._names, files, found, strict=True):
-            if isinstance(look, UserError):
-                yield name, look
+        found = examine_images(files, self._examine)
+        for row, name, file, info in zip(self._index, self._names, files, found, strict=True):
+            if isinstance(info, UserError):
+                yield name, info
                 continue
-            look, content = look
+            info, content = info
             if content is None:
                 content = read_image_file(file)
-                if digest_of(content) != look.digest:
+                if digest_of(content) != info.digest:
                     raise UserError(f"{file} has changed while it was packed: start again")
             with self._stream.errors_named():
                 self._stream.file.write(content)
             for column in ("width", "height", "mean"):
-                row[column] = getattr(look, column)
-            row["digest"] = np.frombuffer(bytes.fromhex(look.digest), np.uint8)
+                row[column] = getattr(info, column)
+            row["digest"] = np.frombuffer(bytes.fromhex(info.digest), np.uint8)
             row["place"], row["bytes"] = self._bytes, len(content)
             self._bytes += len(content)
             yield name, None
 
-    def _look(self, content: bytes, image: np.ndarray) -> tuple[Look, bytes | None]:
+    def _examine(self, content: bytes, image: np.ndarray) -> tuple[PictureInfo, bytes | None]:
         """Returns what is known of a picture, and its new content if it is made smaller."""
         height, width = image.shape[:2]
         if not 0 < self._short_side < min(height, width):
             # The content is read once more: a block of large files could fill the memory.
-            return Look.of(content, image), None
+            return PictureInfo.of(content, image), None
         scale = self._short_side / min(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
         content = encoded.tobytes()
-        return Look.of(content, image), content
+        return PictureInfo.of(content, image), content
 
     def __enter__(self) -> _PartWriter:
         return self

@@ -75,7 +75,7 @@ class StoredPhotograph(Photograph):
         path: the file of pictures and the photograph's name, for errors.
         part: the file of pictures.
         place, bytes: where in it the photograph is, and how long.
-        digest: of these bytes, as `Look` has it.
+        digest: of these bytes, as `PictureInfo` has it.
     """
 
     part: StorePart
@@ -204,7 +204,7 @@ class PhotographStore:
     Attributes:
         names: of the photographs, the paths of their files below the folder that was packed, in
             alphabetical order.
-        looks: what is known of each, by its name.
+        infos: what is known of each, by its name.
         titles: what classes are called, by the name of their folder, where it is not so.
 
     Raises:
@@ -234,11 +234,11 @@ class PhotographStore:
             for column in ROW
             if not column.startswith("file_")
         }
-        self.looks = _Looks(self.names, self._rows)
+        self.infos = _StoredInfos(self.names, self._rows)
 
     def photographs(self, names: Sequence[str]) -> StoredPhotographs:
         """Returns the photographs of these names."""
-        rows = np.fromiter((self.looks.row[name] for name in names), np.int64, len(names))
+        rows = np.fromiter((self.infos.row[name] for name in names), np.int64, len(names))
         return StoredPhotographs(self, rows)
 
     def photograph(self, row: int) -> StoredPhotograph:
@@ -247,7 +247,7 @@ class PhotographStore:
         known: dict[str, Any] = {
             column: int(self._rows[column][row]) for column in ("width", "height", "place", "bytes")
         }
-        known["digest"] = self.looks.digest(row)
+        known["digest"] = self.infos.digest(row)
         return StoredPhotograph(f"{part.path}, {self.names[row]}", part=part, **known)
 
 
@@ -277,7 +277,7 @@ class StoredPhotographs:
         return photographs
 
 
-class _Looks(Mapping):
+class _StoredInfos(Mapping):
     """What is known of stored photographs, by their names."""
 
     def __init__(self, names: Sequence[str], rows: Mapping[str, np.ndarray]):
@@ -290,8 +290,8 @@ class _Looks(Mapping):
         digits = 2 * DIGEST_BYTES
         return self._digests[digits * row : digits * (row + 1)]
 
-    def __getitem__(self, name: str) -> _StoredLook:
-        return _StoredLook(self, self.row[name])
+    def __getitem__(self, name: str) -> _StoredInfo:
+        return _StoredInfo(self, self.row[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.row)
@@ -300,29 +300,29 @@ class _Looks(Mapping):
         return len(self.row)
 
 
-class _StoredLook:
-    """A `Look` that takes from the index what it is asked for, as there may be millions."""
+class _StoredInfo:
+    """A `PictureInfo` that takes from the index what it is asked for, as there may be millions."""
 
-    __slots__ = ("_looks", "_row")
+    __slots__ = ("_infos", "_row")
 
-    def __init__(self, looks: _Looks, row: int):
-        self._looks, self._row = looks, row
+    def __init__(self, infos: _StoredInfos, row: int):
+        self._infos, self._row = infos, row
 
     @property
     def width(self) -> int:
-        return self._looks.rows["width"].item(self._row)
+        return self._infos.rows["width"].item(self._row)
 
     @property
     def height(self) -> int:
-        return self._looks.rows["height"].item(self._row)
+        return self._infos.rows["height"].item(self._row)
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        return tuple(self._looks.rows["mean"][self._row].tolist())
+        return tuple(self._infos.rows["mean"][self._row].tolist())
 
     @property
     def digest(self) -> str:
-        return self._looks.digest(self._row)
+        return self._infos.digest(self._row)
 
 
 def store_text(seals: Mapping[str, str], titles: Mapping[str, str]) -> bytes:
@@ -336,7 +336,10 @@ def _read_store(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     try:
         store: Any = json.loads(unsealed(read_regular(path, STORE_BYTES_LIMIT)))
         texts = [
-            text for of in (store["parts"], store["titles"]) for pair in of.items() for text in pair
+            text
+            for mapping in (store["parts"], store["titles"])
+            for pair in mapping.items()
+            for text in pair
         ]
         if not store["parts"] or not all(isinstance(text, str) for text in texts):
             raise ValueError

@@ -140,10 +140,10 @@ def hold_out(
         held_out = rng.permutation(np.concatenate([images[:per_class] for images in of_class]))
         kept = order[~np.isin(order, held_out)]
 
-    def of(indices: np.ndarray) -> Split:
+    def part(indices: np.ndarray) -> Split:
         return Split([split.files[index] for index in indices], labels[indices])
 
-    return of(kept), of(held_out)
+    return part(kept), part(held_out)
 
 
 def without_bad(split: Split, size: int, on_bad: Callable[[str], None]) -> Split:

@@ -104,8 +104,8 @@ class NetworkSpec:
         stem: how a `resnet` opens, a key of `resnet.STEMS`.
         stages: residual modules in each stage of a `resnet`.
         filters: channels of the stem and of each stage of a `resnet`.
-        centre: of the largest part of these proportions in a picture's middle, the share of its
-            sides that the network is shown.
+        centre: what the network is shown of a picture: this fraction of the sides of the largest
+            part in its middle that has the proportions of `image_shape`.
 
     Raises:
         NetworkError: a part has a value that no network has.
@@ -178,7 +178,7 @@ class NetworkSpec:
 
     @property
     def least_weights(self) -> int:
-        """A number of weights that the network has in any case."""
+        """A lower bound of the network's number of weights."""
         # In a residual module of K filters 9/16 K^2 in the 3x3 and 1/4 K^2 in the last convolution.
         modules = zip(self.stages, self.filters[1:], strict=False)
         last = self.filters[-1] if self.filters else 512
@@ -201,7 +201,10 @@ class NetworkSpec:
         return CentreCrop(width, height, self.centre)
 
     def to_json(self) -> str:
-        """Returns all but the mean, and but for a whole centre, of which earlier versions know."""
+        """Returns everything but the mean.
+
+        A centre of 1 is left out, too: earlier versions, which do not know it, can read that.
+        """
         parts = asdict(self)
         del parts["mean"]
         if self.centre == 1:

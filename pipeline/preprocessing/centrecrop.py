@@ -11,7 +11,7 @@ class CentreCrop:
     Args:
         width: of the result, in pixels.
         height: of the result, in pixels.
-        share: of the sides of that part, which is cut out.
+        share: fraction of that part's sides that is kept.
     """
 
     def __init__(self, width: int, height: int, share: float = 1.0):

@@ -10,8 +10,8 @@ from keras import ops
 def averaging_momentum(highest: float, step: Any) -> keras.KerasTensor:
     """Returns the momentum of a moving average in one step of training.
 
-    It rises from 0 to its highest: so far into a run, the average is over about a ninth of it. The
-    same rise as that of TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    It rises from 0 to `highest`; until it is there, the average covers about the last ninth of the
+    run. TensorFlow's `ExponentialMovingAverage` with `num_updates` rises alike.
 
     Args:
         highest: the momentum of a long average, from 0 to 1.

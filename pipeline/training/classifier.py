@@ -78,7 +78,7 @@ class Classifier(keras.Model):
             loss = keras.losses.CategoricalCrossentropy(True, label_smoothing)
         else:
             loss = keras.losses.SparseCategoricalCrossentropy(True)
-        # Of the weights, the accuracy is told no more than which are 0: see `compute_metrics`.
+        # Sample weights reach the accuracy only as 0 or 1: see `compute_metrics`.
         self.compile(optimizer, loss, weighted_metrics=["accuracy"])
 
     def _average_statistics(self, momentum: float) -> None:

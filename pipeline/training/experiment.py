@@ -324,7 +324,7 @@ def _train(
     mean = data.mean if experiment.centred else None
     spec = architecture.spec(data.image_shape, data.label_names, mean, experiment.centre)
     if checkpoint:  # a few bytes can describe a network that fills any memory
-        checkpoint.refuse_larger(spec)
+        checkpoint.refuse_too_few_weights(spec)
     preprocess = spec.preprocessor.preprocess
     train_batches = make_training(
         recipe,

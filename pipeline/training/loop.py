@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline import backend
-from pipeline.batches import EvaluationBatches, TrainingBatches, reading
+from pipeline.batches import EvaluationBatches, TrainingBatches, original_errors
 from pipeline.callbacks.averagedweights import AveragedWeights
 from pipeline.callbacks.continuedepoch import ContinuedEpoch
 from pipeline.callbacks.divergenceguard import DivergenceGuard
@@ -76,25 +76,10 @@ def fit(
         options.checkpoint_minutes,
         run.devices.chief,
     )
-    stopped_rising = f"the validation accuracy has not risen for --patience {options.patience}"
     if run.nothing_left:
-        if run.start_epoch < options.epochs:
-            print(f"{stopped_rising}: nothing is trained")
-        # The process may have been killed before it had copied the last checkpoint to best.hdf5,
-        # or recorded its end.
-        writer.on_train_begin()
-        run.discard_unfinished()
-        if run.history and not run.files.history.exists():  # in another folder than it was trained
-            monitor.write()
-            run.record(classifier.network)
+        _end_again(classifier, run, monitor, writer)
         return run.history
     run.record(classifier.network)
-
-    def stop_if_stalled(epoch: int, logs: dict | None) -> None:
-        if stalled(monitor.history, options.patience):
-            print(f"{stopped_rising}: training ends")
-            classifier.stop_training = True
-
     stop = StopOnSignal(writer.save_under_way, run.devices.agreed)
     progress = Progress(train_batches.batch_size)
     callbacks = [
@@ -109,7 +94,7 @@ def fit(
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: writer.put_later_aside()),
         monitor,
         writer,
-        keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled),
+        _stop_if_stalled(classifier, monitor.history, options.patience),
         *(more_callbacks if run.devices.chief else []),
         stop,  # after all that is to be safe by then
     ]
@@ -128,7 +113,7 @@ def fit(
         data, settings = callbacks.data, {"steps_per_epoch": steps}
     started = time.monotonic()
     try:
-        with progress, stop, reading(train_batches, val_batches):
+        with progress, stop, original_errors(train_batches, val_batches):
             fitted = classifier.fit(
                 data,
                 validation_data=val_batches,
@@ -156,6 +141,38 @@ def fit(
     seconds = round(time.monotonic() - started)
     run.record(classifier.network, fitted.history.get("images_per_second"), seconds)
     return monitor.history
+
+
+def _end_again(
+    classifier: Classifier, run: Run, monitor: TrainingMonitor, writer: EpochCheckpoint
+) -> None:
+    """Does what may be left to do of a run that is trained to its end."""
+    if run.start_epoch < run.options.epochs:
+        print(f"{_not_risen(run.options.patience)}: nothing is trained")
+    # The process may have been killed before it had copied the last checkpoint to best.hdf5, or
+    # recorded its end.
+    writer.on_train_begin()
+    run.discard_unfinished()
+    if run.history and not run.files.history.exists():  # in another folder than it was trained
+        monitor.write()
+        run.record(classifier.network)
+
+
+def _stop_if_stalled(
+    classifier: Classifier, history: History, patience: int | None
+) -> keras.callbacks.Callback:
+    """Makes a callback that ends training once the validation accuracy has stopped rising."""
+
+    def stop_if_stalled(epoch: int, logs: dict | None) -> None:
+        if stalled(history, patience):
+            print(f"{_not_risen(patience)}: training ends")
+            classifier.stop_training = True
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=stop_if_stalled)
+
+
+def _not_risen(patience: int | None) -> str:
+    return f"the validation accuracy has not risen for --patience {patience}"
 
 
 def _class_weight(kind: str | None, labels: np.ndarray) -> dict[int, float] | None:

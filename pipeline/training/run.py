@@ -177,16 +177,16 @@ class Run:
                 another process of the run has other options, images, packages or another
                 checkpoint.
         """
-        self._follow(recipe)
-        self._recognise(data)
-        self._count(len(data.train_images))
+        self._record_recipe(recipe)
+        self._record_pictures(data)
+        self._record_image_count(len(data.train_images))
         self.devices.refuse_undivided(recipe.batch_size, len(data.train_images))
         self._refuse_different(data)
         if data.test_images is None:
             parts = {"": "validation", "held out": "held-out"}
             self.reported_on = parts.get(data.val_part, "test")
 
-    def _count(self, images: int) -> None:
+    def _record_image_count(self, images: int) -> None:
         self.remembered["images"] = images
         # What was written by earlier versions does not say how many there were.
         too_few = self.start_batch >= max(1, images // self.options.batch_size)
@@ -221,7 +221,7 @@ class Run:
                 f"{MOVE_IT_AWAY}"
             )
 
-    def _follow(self, recipe: Recipe) -> None:
+    def _record_recipe(self, recipe: Recipe) -> None:
         parts = {
             part: value
             for part, value in dataclasses.asdict(recipe).items()
@@ -237,7 +237,7 @@ class Run:
                 )
         self.remembered["recipe_parts"] = parts
 
-    def _recognise(self, data: Dataset) -> None:
+    def _record_pictures(self, data: Dataset) -> None:
         if data.fingerprint is None:  # not in files that a person may change
             return
         found = {"classes": list(data.label_names), "fingerprint": data.fingerprint}
