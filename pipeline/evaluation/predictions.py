@@ -155,8 +155,8 @@ def predict(
     Raises:
         UserError: the images can no longer be read.
     """
-    from pipeline.batches import reading
+    from pipeline.batches import original_errors
 
-    with reading(batches):
+    with original_errors(batches):
         probabilities = network.predict(batches, verbose=0)[: len(batches.labels)]
     return Predictions(probabilities, batches.labels, label_names)
