@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from toy import experiment, read
 
+from pipeline.batches import TrainingBatches
 from pipeline.callbacks.throughput import Throughput
 from pipeline.command_line.options import training_parser
 from pipeline.command_line.training import parse_and_train
@@ -50,6 +51,15 @@ def test_an_epoch_that_ends_in_no_numbers_leaves_neither_history_nor_checkpoint(
         go_on(epochs=2)
     assert newest_checkpoint(tmp_path / "checkpoints").epoch == 1
     assert len(json.loads((tmp_path / "toy.json").read_text())["loss"]) == 1
+
+
+def test_no_batches_are_made_ahead_once_training_has_ended(go_on, monkeypatch):
+    stopped, stop = [], TrainingBatches.stop
+    monkeypatch.setattr(TrainingBatches, "stop", lambda self: stopped.append(self) or stop(self))
+    go_on(epochs=1)
+    (batches,) = stopped
+    with pytest.raises(RuntimeError):
+        batches[0]
 
 
 # images that can no longer be read
