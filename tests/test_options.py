@@ -99,7 +99,7 @@ def test_the_place_among_several_processes_is_given_as_a_whole_or_not_at_all():
     [
         (TOGETHER[:4], "--coordinator, --processes and --process go together"),
         (TOGETHER[2:], "--coordinator, --processes and --process go together"),
-        (("--coordinator", "1234", *TOGETHER[2:]), "give a host and a port, as node1:1234"),
+        (("--coordinator", "1234", *TOGETHER[2:]), "--coordinator 1234: give a host and a port"),
         ((*TOGETHER, "--process", "2"), "--process 2 of 2: they count from 0"),
         ((*TOGETHER, "--coordinator", "node1"), "--coordinator node1: give a host and a port"),
         ((*TOGETHER, "--epoch", "3"), "unrecognized arguments: --epoch 3; did you mean --epochs"),

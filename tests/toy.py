@@ -19,7 +19,7 @@ def read(path: str | None = None) -> Dataset:
     labels = np.arange(24, dtype=np.int32) % 4
     noise = np.random.default_rng(3).integers(0, 64, (24, 8, 8, 3), dtype=np.uint8)
     images = (noise + 48 * labels[:, None, None, None]).astype(np.uint8)
-    return Dataset(images, labels, images, labels, NAMES)
+    return Dataset(images, labels, images, labels, NAMES, val_part="test set")
 
 
 def experiment(recipe: Recipe = RECIPE, reader=read, **settings) -> Experiment:
