@@ -225,7 +225,7 @@ def read_record(path: Path) -> dict[str, Any]:
             if key not in record:
                 raise ValueError(f"it has no {key}")
         for key, value in record.items():
-            if not (_is_shallow(value) and FORMS.get(key, _is_shallow)(value)):
+            if not _is_shallow(value) or (key in FORMS and not FORMS[key](value)):
                 raise ValueError(f"its {key} is something else")
         return record
     except FileNotFoundError as error:

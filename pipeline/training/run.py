@@ -461,9 +461,9 @@ class Run:
                 kept.write(self.files.predictions)
             else:
                 print("note: there are too many predictions to keep, or to show on the page")
-            finished = SavedRun.read(self.output, self.name)
-            finished.write_curve()
-            finished.write_page()
+            saved = SavedRun.read(self.output, self.name)
+            saved.write_curve()
+            saved.write_page()
         except (OSError, UserError) as error:
             message = f"warning: the report was not laid out as HTML and PDF: {error}"
             print(one_line(message), file=sys.stderr)
